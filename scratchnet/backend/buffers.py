@@ -1,0 +1,99 @@
+"""Where the arrays of a step live: aligned buffers that last, and a stack of scratch space."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from scratchnet.backend.device import Array, Device
+
+LINE = 64  # bytes of a cache line; a ufunc on unaligned operands runs at half its speed
+HUGE_PAGE = 2 << 20
+BLOCK = 32 << 20  # bytes asked for at once; pages never touched cost nothing on the CPU
+STAGGER = 11 * LINE  # so that successive arrays do not start at the same offset in a page and evict each other
+
+NO_MARGINS = ((0, 0), (0, 0))
+
+
+def view(array: Array, *shape: int) -> Array:
+    """Reshape that refuses to copy: a silent copy would cut a program off from its buffer."""
+    if isinstance(array, np.ndarray):
+        return array.reshape(shape, copy=False)
+    reshaped = array.reshape(shape)
+    if reshaped.size and reshaped.data.ptr != array.data.ptr:
+        raise ValueError(f"an array of shape {array.shape} cannot be seen as {shape} without a copy")
+    return reshaped
+
+
+class Arena:
+    """Zeroed memory handed out front to back, in blocks."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.blocks: list[Array] = []
+        self.place = 0, 0  # the block in use and the first free byte in it
+
+    def take(self, *shape: int, dtype: Any) -> Array:
+        size = prod(shape) * np.dtype(dtype).itemsize
+        block, start = self.place
+        while block < len(self.blocks) and start + size > self.blocks[block].size:
+            block, start = block + 1, 0
+        if block == len(self.blocks):
+            self.blocks.append(self._new_block(max(size, BLOCK)))
+        self.place = block, start + size + -size % LINE + STAGGER
+        return self.blocks[block][start : start + size].view(dtype).reshape(shape)
+
+    def _new_block(self, size: int) -> Array:
+        memory = self.device.zeros(size + HUGE_PAGE, np.uint8)
+        start = -memory.ctypes.data % HUGE_PAGE if isinstance(memory, np.ndarray) else 0
+        return memory[start : start + size]
+
+
+class Memory:
+    """The buffers of one network: lasting ones, and scratch that is dead when its user returns.
+
+    `buffer(*shape)` is zeroed and lasts. `with scratch() as take: t = take(*shape)` is not zeroed and is handed out
+    again afterwards. Both have the dtype of the network unless told otherwise.
+    """
+
+    def __init__(self, device: Device, dtype: Any) -> None:
+        self.device, self.dtype = device, np.dtype(dtype)
+        self._lasting, self._scratch = Arena(device), Arena(device)
+
+    def buffer(self, *shape: int, dtype: Any = None) -> Array:
+        return self._lasting.take(*shape, dtype=dtype or self.dtype)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Callable[..., Array]]:
+        place = self._scratch.place
+        yield self._take_scratch
+        self._scratch.place = place
+
+    def _take_scratch(self, *shape: int, dtype: Any = None) -> Array:
+        return self._scratch.take(*shape, dtype=dtype or self.dtype)
+
+    def constant(self, value: float) -> Array:
+        """A scalar operand: an array of no axes is what NumPy takes fastest, and what a replayed step can change."""
+        return self.device.to_device(np.array(value, self.dtype))
+
+    def activation(self, batch: int, shape: tuple[int, ...], dtype: Any = None, take: Any = None) -> Array:
+        """An activation of logical shape (batch, *shape), lasting or of scratch; images lie in the device's order."""
+        return self.padded_activation(batch, shape, NO_MARGINS, dtype, take)[0]
+
+    def padded_activation(
+        self, batch: int, shape: tuple[int, ...], margins: Any, dtype: Any = None, take: Any = None
+    ) -> tuple[Array, Array]:
+        """The same, and the same again with margins (top, bottom), (left, right) around it, which are zero at first."""
+        take = take or self.buffer
+        if len(shape) != 3:
+            array = take(batch, *shape, dtype=dtype)
+            return array, array
+        (top, bottom), (left, right) = margins
+        height, width, channels = shape
+        logical = batch, top + height + bottom, left + width + right, channels
+        axes = self.device.image_axes
+        lying = take(*(logical[axis] for axis in axes), dtype=dtype)
+        padded = lying.transpose([axes.index(axis) for axis in range(4)])
+        return padded[:, top : top + height, left : left + width], padded

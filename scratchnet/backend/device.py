@@ -1,0 +1,116 @@
+"""Processors: a device names an array module, moves arrays to and from it, and says how images lie in its memory."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from scratchnet.backend.ops import Ops
+from scratchnet.errors import DeviceError
+
+Array = Any  # a numpy.ndarray or a cupy.ndarray
+
+
+class Device:
+    """One processor and its array module.
+
+    `image_axes` are the places in memory of an activation's logical axes N, H, W, C, slowest first.
+    """
+
+    name: str
+    image_axes: tuple[int, int, int, int]
+
+    def __init__(self, xp: Any) -> None:
+        self.xp, self.ops = xp, Ops(xp)
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        return self.xp.zeros(shape, dtype)
+
+    def to_device(self, array: np.ndarray) -> Array:
+        raise NotImplementedError
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """A fresh, C-contiguous NumPy array of the same values."""
+        raise NotImplementedError
+
+    def load(self, host: np.ndarray, out: Array) -> None:
+        """Copy a NumPy array into a buffer of the device."""
+        raise NotImplementedError
+
+    def take(self, array: Array, rows: Array, out: Array) -> None:
+        """array[rows] along the first axis; the rows must exist."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return get_device, (self.name,)
+
+
+class Cpu(Device):
+    """NumPy. Images lie as (H, W, N, C): a ufunc on a row of pixels then streams over a run of W*N*C values."""
+
+    name = "cpu"
+    image_axes = (1, 2, 0, 3)
+
+    def __init__(self) -> None:
+        super().__init__(np)
+
+    def to_device(self, array: np.ndarray) -> np.ndarray:
+        return np.asarray(array)
+
+    def to_host(self, array: np.ndarray) -> np.ndarray:
+        return np.array(array, order="C")
+
+    def load(self, host: np.ndarray, out: np.ndarray) -> None:
+        np.copyto(out, host)
+
+    def take(self, array: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+        np.take(array, rows, 0, out, mode="clip")  # the mode in which NumPy does not go through a copy of `out`
+
+
+class Gpu(Device):
+    """CuPy. Images lie as (N, H, W, C)."""
+
+    name = "gpu"
+    image_axes = (0, 1, 2, 3)
+
+    def __init__(self) -> None:
+        try:
+            import cupy
+        except ImportError as error:
+            raise DeviceError(
+                f"device 'gpu' needs CuPy, which cannot be imported ({error}): install scratchnet[cuda12] or "
+                "scratchnet[cuda13], whichever matches the driver, or choose the device 'cpu'"
+            ) from error
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except Exception as error:
+            raise DeviceError(
+                f"device 'gpu' needs a CUDA GPU and its driver, and CuPy finds none ({error}): "
+                "check nvidia-smi, or choose the device 'cpu'"
+            ) from error
+        if count == 0:
+            raise DeviceError("device 'gpu' needs a CUDA GPU and this machine shows none: choose the device 'cpu'")
+        super().__init__(cupy)
+
+    def to_device(self, array: np.ndarray) -> Array:
+        return self.xp.asarray(array)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        return np.ascontiguousarray(self.xp.asnumpy(array))
+
+    def load(self, host: np.ndarray, out: Array) -> None:
+        self.xp.copyto(out, self.xp.asarray(host))
+
+    def take(self, array: Array, rows: Array, out: Array) -> None:
+        self.xp.take(array, rows, 0, out)
+
+
+DEVICES: dict[str, type[Device]] = {"cpu": Cpu, "gpu": Gpu}
+
+
+@cache
+def get_device(name: str) -> Any:
+    """The device called "cpu" or "gpu"; ValueError for another name, DeviceError where it cannot be used."""
+    if name not in DEVICES:
+        raise ValueError(f"unknown device {name!r}: choose one of {', '.join(map(repr, DEVICES))}")
+    return DEVICES[name]()  # type: ignore[call-arg]

@@ -1,0 +1,125 @@
+"""Gradient checks against finite differences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from scratchnet.errors import ScratchnetError
+from scratchnet.heads import SoftmaxCrossEntropy
+from scratchnet.layers.layer import Module
+
+STEPS = 1e-3, 1e-4, 1e-5, 1e-6  # a smaller step is tried where a larger one meets a kink near the point
+OWN_STREAM = 20161103  # so that dy is not the x that a caller drew from default_rng(0)
+ROUNDING = 1e-14  # of one evaluation, relative to the sum of the magnitudes that it adds up
+
+
+class NotDifferentiableError(ScratchnetError):
+    """The function has a kink at the point of the check, so no finite difference can confirm a gradient there."""
+
+
+def check_gradients(
+    target: Module | SoftmaxCrossEntropy,
+    x: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    training: bool = True,
+    directions: int = 3,
+    seed: int = 0,
+) -> float:
+    """The largest relative error of the gradients of a layer, a network or a head at `x`, in float64.
+
+    For a layer or network, L = sum(y * dy) with a random dy; for a head (which needs `labels`), L is its loss. For `x`
+    and for every parameter, the gradient's product with random directions is compared with central differences of L;
+    the error is relative to the larger of the two, or to the length of the gradient where both nearly vanish. The
+    target itself is left as it is: a float64 twin is checked, with the noise of dropout or Gumbel-softmax held fixed. A
+    straight-through layer is compared with its soft version, whose gradient it promises to have.
+
+    Raises NotDifferentiableError where the point lies on a kink (a ReLU at 0, a tie in max pooling).
+    """
+    x = np.array(x, np.float64)
+    source = np.random.default_rng([seed, OWN_STREAM])
+    if isinstance(target, Module):
+        points, function, gradients = _of_module(target, x, training, source)
+    elif labels is None:
+        raise ValueError(f"{target.name} head: check_gradients needs labels")
+    else:
+        points, function, gradients = _of_head(target, x, labels)
+    return max(
+        _error(function, point, source.standard_normal(point.shape), gradients[name], f"{target.name}: {name}")
+        for name, point in points.items()
+        for _ in range(directions)
+    )
+
+
+Arrays = dict[str, np.ndarray]
+Function = Callable[[], np.ndarray]  # the terms whose sum is L, for the points as they are now
+
+
+def _of_head(head: SoftmaxCrossEntropy, logits: np.ndarray, labels: np.ndarray) -> tuple[Arrays, Function, Arrays]:
+    return {"x": logits}, lambda: np.array(head(logits, labels)[0]), {"x": head(logits, labels)[1]}
+
+
+def _of_module(
+    target: Module, x: np.ndarray, training: bool, source: np.random.Generator
+) -> tuple[Arrays, Function, Arrays]:
+    """The points to move (x and the parameters), L as a function of where they are, and the gradients to confirm."""
+    twin, step = _float64(target, x.shape[1:]), target.clock.step
+
+    def forward() -> np.ndarray:
+        twin.clock.step = step
+        return twin.forward(x, training)
+
+    dy = source.standard_normal(forward().shape)
+    points, gradients = {"x": x}, {"x": twin.backward(dy)}
+    for layer in _layers(twin):
+        for name in layer.parameters:
+            points[f"{layer.name}/{name}"] = layer.parameters[name]
+            gradients[f"{layer.name}/{name}"] = layer.gradients[name].copy()
+        if getattr(layer, "straight_through", False):
+            layer.straight_through, twin._bound = False, None
+    return points, lambda: forward() * dy, gradients
+
+
+def _layers(module: Module) -> list[Any]:
+    return getattr(module, "layers", [module])
+
+
+def _float64(target: Module, input_shape: tuple[int, ...]) -> Any:
+    """A float64 twin on the CPU with the same parameters and state."""
+    twin = target.unbuilt()  # type: ignore[attr-defined]
+    twin.build(input_shape, dtype=np.float64)
+    if target.built:
+        for ours, theirs in zip(_layers(twin), _layers(target), strict=True):
+            ours.stream = theirs.stream
+            for name, array in theirs.arrays().items():
+                ours.arrays()[name][...] = theirs.device.to_host(array)
+    return twin
+
+
+def _error(function: Function, point: np.ndarray, direction: np.ndarray, gradient: np.ndarray, where: str) -> float:
+    """Relative error of <gradient, direction> against a central difference of L along the direction."""
+    start, terms = point.copy(), function()
+    middle, magnitude = float(np.sum(terms)), float(np.sum(np.abs(terms)))
+
+    def at(distance: float) -> float:
+        point[...] = start + distance * direction
+        value = float(np.sum(function()))
+        point[...] = start
+        return value
+
+    exact, typical = float(np.vdot(gradient, direction)), float(np.linalg.norm(gradient))
+    for step in STEPS:
+        rounding = ROUNDING * magnitude / step
+        (ahead, behind), (ahead_half, behind_half) = ((at(s) - middle, middle - at(-s)) for s in (step, step / 2))
+        # Forward less backward difference: it halves with the step where the function is smooth, and stays at a kink.
+        bend, bend_half = abs(ahead - behind) / step, abs(ahead_half - behind_half) / (step / 2)
+        central, central_half = (ahead + behind) / (2 * step), (ahead_half + behind_half) / step
+        size = max(abs(exact), abs(central_half), 1e-2 * typical)
+        if bend_half <= 0.6 * bend + rounding and abs(central - central_half) <= 2e-8 * size + rounding:
+            estimate = (4 * central_half - central) / 3  # Richardson: the error in step squared cancels
+            return abs(exact - estimate) / max(size, 1e-300)
+    raise NotDifferentiableError(
+        f"{where}: the function is not differentiable at this point (a ReLU at 0 or a tie in max pooling?), "
+        "so its gradient cannot be checked here: move the point"
+    )

@@ -1,0 +1,157 @@
+"""Heads: from logits and labels to a loss and its gradient, in the log domain.
+
+Like a layer, a bound head owns the buffers of its input, `logits` and `dlogits`, and the network's last layer writes
+there.
+"""
+
+import copy
+from dataclasses import dataclass
+from math import exp
+from typing import Any, Self
+
+import numpy as np
+
+from scratchnet.arguments import positive_number
+from scratchnet.backend import Array, Clock, Device, Memory, Noise, get_device, run
+from scratchnet.backend.noise import HEAD, gumbel, uniform
+from scratchnet.layers.layer import Share, checked_dtype, whole
+from scratchnet.layers.softmax import gumbel_in_place
+
+
+class SoftmaxCrossEntropy:
+    """loss = mean over the rows of -log softmax(logits)[label]; dlogits = (softmax(logits) - onehot(label)) / N.
+
+    `loss, dlogits = head(logits, labels)` with logits (N, K) and integer labels (N,) from 0 to K-1. Raises ValueError
+    for shapes and labels that do not fit and TypeError for dtypes.
+    """
+
+    name = "softmax"
+
+    def __call__(self, logits: Array, labels: Array, step: int = 0) -> tuple[float, Array]:
+        device = get_device("cpu" if isinstance(logits, np.ndarray) else "gpu")
+        self._check(logits, labels, device)
+        bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), Clock(step))
+        bound.logits[...], bound.labels[...] = logits, labels
+        bound.compute()
+        return float(bound.loss), bound.dlogits
+
+    def _check(self, logits: Array, labels: Array, device: Device) -> None:
+        checked_dtype(getattr(logits, "dtype", type(logits)), f"{self.name} head: logits")
+        if logits.ndim != 2 or 0 in logits.shape:
+            raise ValueError(f"{self.name} head: logits have the shape {logits.shape} where (N, K) is wanted")
+        labels = device.xp.asarray(labels)
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"{self.name} head: labels have the dtype {labels.dtype} where integers are wanted")
+        if labels.shape != logits.shape[:1]:
+            raise ValueError(
+                f"{self.name} head: labels have the shape {labels.shape} where {logits.shape[:1]} is wanted"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= logits.shape[1]:
+            raise ValueError(
+                f"{self.name} head: labels go from {low} to {high} where {logits.shape[1]} classes "
+                f"allow 0 to {logits.shape[1] - 1}"
+            )
+
+    def bind(self, share: Share, classes: int, memory: Memory, clock: Clock) -> Self:
+        """A twin with buffers for these rows of the batch."""
+        twin = copy.copy(self)
+        twin.allocate(share, classes, memory, clock)
+        return twin
+
+    def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
+        rows, self.ops = share.size, memory.device.ops
+        self.logits, self.dlogits, self.soft = (memory.buffer(rows, classes) for _ in range(3))
+        self.labels, self.largest = (memory.buffer(rows, dtype=np.int64) for _ in range(2))
+        self.wanted, self.hits = memory.buffer(rows, classes, dtype=bool), memory.buffer(rows, dtype=bool)
+        self.row, self.total = memory.buffer(rows), memory.buffer(rows)
+        self.loss, self.correct = memory.buffer(), memory.buffer(dtype=np.int64)
+        self.classes, self.per_row = memory.device.xp.arange(classes), memory.constant(1 / share.total)
+
+    def compute(self) -> None:
+        """loss (this share's part of the batch's mean), correct (rows whose largest logit is the label's), dlogits."""
+        self.ops.argmax(self.logits, axis=1, out=self.largest)
+        self.ops.equal(self.largest, self.labels, out=self.hits)
+        self.ops.sum(self.hits, axis=0, out=self.correct)
+        self._cross_entropy(self.logits)
+
+    def _cross_entropy(self, z: Array) -> None:
+        ops, soft, row, total = self.ops, self.soft, self.row, self.total
+        ops.equal(self.labels[:, None], self.classes, out=self.wanted)
+        ops.max(z, axis=1, out=row)
+        ops.subtract(z, row[:, None], out=soft)
+        ops.multiply(soft, self.wanted, out=self.dlogits)
+        ops.sum(self.dlogits, axis=1, out=row)  # the label's logit, less the largest
+        ops.exp(soft, out=soft)
+        ops.sum(soft, axis=1, out=total)
+        ops.divide(soft, total[:, None], out=soft)
+        ops.subtract(soft, self.wanted, out=self.dlogits)
+        ops.multiply(self.dlogits, self.per_row, out=self.dlogits)
+        ops.log(total, out=total)
+        ops.subtract(total, row, out=row)  # -log softmax(z)[label]
+        ops.multiply(row, self.per_row, out=row)
+        ops.sum(row, axis=0, out=self.loss)
+
+
+@dataclass(frozen=True)
+class AnnealedTemperature:
+    """temperature = max(floor, start exp(-rate step)) (Jang, Gu and Poole 2016, section 4.1)."""
+
+    start: float = 1.0
+    rate: float = 1e-4
+    floor: float = 0.5
+
+    def __post_init__(self) -> None:
+        positive_number(self.start, "start", "annealed temperature")
+        positive_number(self.floor, "floor", "annealed temperature")
+        if self.rate != 0:
+            positive_number(self.rate, "rate", "annealed temperature")
+
+    def __call__(self, step: int) -> float:
+        return max(self.floor, self.start * exp(-self.rate * step))
+
+
+class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
+    """The same of z = (logits + g) / temperature: loss = mean of -log softmax(z)[label], dlogits by the chain rule.
+
+    g is Gumbel noise, a function of (seed, step, position). `temperature` is a positive number or a function of the
+    step such as AnnealedTemperature. Sources: Jang, Gu and Poole 2016; Maddison, Mnih and Teh 2016.
+    """
+
+    name = "gumbel"
+
+    def __init__(self, temperature: float | AnnealedTemperature = 1.0, seed: int = 0) -> None:
+        self.temperature: Any = temperature
+        if not callable(temperature):
+            self.temperature = positive_number(temperature, "temperature", f"{self.name} head")
+        self.seed = seed
+
+    def temperature_at(self, step: int) -> float:
+        return self.temperature(step) if callable(self.temperature) else self.temperature
+
+    def noise(self, step: int, batch: int, classes: int) -> np.ndarray:
+        """The noise g of a step, float64 (batch, classes)."""
+        return gumbel(uniform(self.seed, HEAD, step, 0, batch, classes).astype(np.float64))
+
+    def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
+        super().allocate(share, classes, memory, clock)
+        self.device, self.clock = memory.device, clock
+        self.drawn = Noise(self.seed, HEAD, clock, share.start, share.size, (classes,))
+        self.noisy, self.inverse_temperature = memory.buffer(share.size, classes), memory.constant(1)
+
+    def compute(self) -> None:
+        ops = self.ops
+        run(self._draw)
+        gumbel_in_place(ops, self.noisy)
+        ops.add(self.logits, self.noisy, out=self.noisy)
+        ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)
+        super().compute()
+        ops.multiply(self.dlogits, self.inverse_temperature, out=self.dlogits)
+
+    def _cross_entropy(self, z: Array) -> None:
+        super()._cross_entropy(self.noisy)
+
+    def _draw(self) -> None:
+        self.drawn.draw()
+        self.device.load(self.drawn.values, out=self.noisy)
+        self.inverse_temperature.fill(1 / self.temperature_at(self.clock.step))

@@ -1,0 +1,151 @@
+"""Winograd convolution F(4x4, 3x3): four by four outputs from six by six inputs.
+
+    Y = A' [ (G g G') * (B' d B) ] A        summed over input channels
+
+takes 36 products where the definition takes 144 (Lavin and Gray, "Fast algorithms for convolutional neural networks",
+2016; docs/derivations/winograd.md). Gathered over tiles and images they are 36 matrix products. The work goes strip by
+strip, one row of tiles, so that all that a strip touches stays in the second-level cache.
+
+Applies to 3x3 kernels with stride 1 and dilation 1 on the CPU. Tiles may reach over the right and lower edge of the
+image: what they compute there is left out, and its gradient is zero.
+"""
+
+import numpy as np
+
+from scratchnet.backend import Array, Memory, view
+from scratchnet.kernels.epilogue import Epilogue, Piece
+from scratchnet.kernels.geometry import Windows
+from scratchnet.kernels.winograd_transforms import G, Transforms
+
+TILE = 4
+
+
+class Winograd:
+    """One convolution of a batch with its epilogue; owns its input `x`, `dx` (N, H, W, C) with the margins it needs."""
+
+    def __init__(
+        self,
+        images: int,
+        input_shape: tuple[int, ...],
+        filters: int,
+        windows: Windows,
+        memory: Memory,
+        *,
+        relu: bool = False,
+        pool: bool = False,
+        input_gradient: bool = True,
+    ) -> None:
+        self.images, self.channels, self.filters = images, input_shape[2], filters
+        self.memory, self.ops, self.input_gradient = memory, memory.device.ops, input_gradient
+        self.transforms = Transforms(memory)
+        self.step = TILE // 2 if pool else TILE  # rows and columns of the activation that a tile makes
+        outputs = [size // 2 * 2 if pool else size for size in windows.outputs]
+        self.height, self.width = (size // 2 if pool else size for size in outputs)
+        self.strips, self.tiles = (-(-size // TILE) for size in outputs)
+        self.runs = self.tiles * images  # rows of each of the 36 matrix products
+
+        margins = [
+            (before, TILE * tiles + 2 - before - length)
+            for (before, _), tiles, length in zip(
+                windows.margins, (self.strips, self.tiles), input_shape[:2], strict=True
+            )
+        ]
+        run = images * self.channels
+        self.x, padded = self._image(input_shape, margins)
+        columns = np.lib.stride_tricks.sliding_window_view(padded, 6, axis=1)[:, ::TILE]
+        self.x_columns = columns.transpose(3, 0, 1, 2)  # (column in its tile, row, tile, run)
+        if input_gradient:
+            self.dx, self.dx_rows = self._image(input_shape, margins)
+        self.v = memory.buffer(self.strips, 6, 6, self.tiles * run)
+        self.u, self.ut = memory.buffer(36, self.channels, filters), memory.buffer(36, filters, self.channels)
+        self.du = memory.buffer(36, self.channels, filters)
+        both = np.kron(G, G)  # both sides at once: 9 kernel entries -> 36
+        self.g, self.gt = (np.ascontiguousarray(matrix, memory.dtype) for matrix in (both, both.T))
+        self.epilogues = [
+            Epilogue(TILE, TILE, self.runs * filters, images, filters, relu, pool, memory) for _ in range(self.strips)
+        ]
+
+    def _image(self, shape: tuple[int, ...], margins: list[tuple[int, int]]) -> tuple[Array, Array]:
+        """An image with margins (negative where the tiles do not reach the edge): its inside, and all (H, W, run)."""
+        outer = [(before, max(after, 0)) for before, after in margins]
+        inside, padded = self.memory.padded_activation(self.images, shape, outer)
+        lying = padded.transpose(1, 2, 0, 3)
+        return inside, view(lying, *lying.shape[:2], -1)[:, : TILE * self.tiles + 2]
+
+    def _pieces(self, y: Array, strip: int) -> list[Piece]:
+        """The rows of `y` that a strip makes, as (row, column, tile, image, channel): whole tiles, then what is cut."""
+        step = self.step
+        rows = y[:, strip * step : min((strip + 1) * step, self.height), : self.width].transpose(1, 2, 0, 3)
+        whole = self.width // step
+        pieces: list[Piece] = []
+        for tiles, columns in ((slice(0, whole), step), (slice(whole, self.tiles), self.width % step)):
+            part = rows[:, tiles.start * step :][:, : (tiles.stop - tiles.start) * columns]
+            if part.size:
+                split = view(part, len(part), -1, columns, *part.shape[2:]).swapaxes(1, 2)
+                pieces.append(((slice(0, len(part)), slice(0, columns), tiles), split))
+        return pieces
+
+    def forward(self, kernel: Array, bias: Array | None, y: Array) -> None:
+        """y = x * kernel + bias, then the epilogue; `y` has axes N, H, W, C in any memory order."""
+        ops, images, tiles, runs = self.ops, self.images, self.tiles, self.runs
+        channels, filters, transforms = self.channels, self.filters, self.transforms
+        ops.matmul(self.g, view(kernel, 9, -1), out=view(self.u, 36, -1))
+        ops.copy(self.u.swapaxes(1, 2), out=self.ut)  # a product with a contiguous operand is up to twice as fast
+        with self.memory.scratch() as take:
+            t = take(6, 6, tiles, images * channels)  # rows of the input with their columns transformed
+            m, z, block = take(6, 6, runs * filters), take(6, 4, runs * filters), take(4, 4, runs * filters)
+            for strip in range(self.strips):
+                seen = 2 if strip else 0  # the first two rows are the last two of the strip above
+                if seen:
+                    ops.copy(t[4:6], out=t[0:2])
+                rows = self.x_columns[:, TILE * strip + seen : TILE * strip + 6]
+                transforms.input(rows, t[seen:].swapaxes(0, 1))
+                transforms.input(view(t, 6, 6, -1), self.v[strip])
+                ops.matmul(view(self.v[strip], 36, runs, channels), self.u, out=view(m, 36, runs, filters))
+                transforms.output(m, z.swapaxes(0, 1))
+                transforms.output(z, block.swapaxes(0, 1))
+                self.epilogues[strip].forward(block, bias, self._pieces(y, strip))
+
+    def backward(self, kernel: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None:
+        """Gradients of the kernel (whose transform is still there from forward), the bias and the input."""
+        ops, runs, channels, filters, transforms = self.ops, self.runs, self.channels, self.filters, self.transforms
+        if dbias is not None:
+            ops.fill(0, out=dbias)
+        with self.memory.scratch() as take:
+            block, z, m = take(4, 4, runs * filters), take(6, 4, runs * filters), take(6, 6, runs * filters)
+            part, products = take(36, channels, filters), view(m, 36, runs, filters)
+            dv, t = take(6, 6, runs * channels), take(6, 6, runs * channels)
+            carry = take(2, 6, runs * channels)
+            for strip in range(self.strips):
+                self.epilogues[strip].backward(self._pieces(dy, strip), block, dbias)
+                transforms.output_adjoint(block.swapaxes(0, 1), z)
+                transforms.output_adjoint(z.swapaxes(0, 1), m)
+                v = view(self.v[strip], 36, runs, channels).swapaxes(1, 2)
+                ops.matmul(v, products, out=part if strip else self.du)
+                if strip:
+                    ops.add(self.du, part, out=self.du)
+                if self.input_gradient:
+                    ops.matmul(products, self.ut, out=view(dv, 36, runs, channels))
+                    self._rows_back(dv, t, carry, strip)
+            ops.matmul(self.gt, view(self.du, 36, -1), out=view(dkernel, 9, -1))
+
+    def _rows_back(self, dv: Array, t: Array, carry: Array, strip: int) -> None:
+        """Into dx, the rows of a strip, two of which it shares with the strip below (`carry`)."""
+        ops, last = self.ops, strip == self.strips - 1
+        self.transforms.input_adjoint(dv, t[:4])
+        if strip:
+            ops.add(t[0:2], carry, out=t[0:2])
+        ops.copy(dv[4:6], out=t[4:6] if last else carry)
+        rows = 6 if last else 4
+        t = view(t, 6, 6, self.tiles, -1)[:rows].swapaxes(0, 1)  # (column in its tile, row, tile, run)
+        self._columns_back(t, self.dx_rows[TILE * strip : TILE * strip + rows])
+
+    def _columns_back(self, t: Array, dx: Array) -> None:
+        """Into these rows of dx, the columns of all tiles, two of which each tile shares with its right neighbour."""
+        tiles = self.tiles
+        first_four = view(dx[:, : TILE * tiles], len(dx), tiles, TILE, -1)
+        self.transforms.input_adjoint(t, first_four.transpose(2, 0, 1, 3))
+        for j in (0, 1):
+            shared = first_four[:, 1:, j]
+            self.ops.add(shared, t[4 + j, :, :-1], out=shared)
+            self.ops.copy(t[4 + j, :, -1], out=dx[:, TILE * tiles + j])

@@ -1,0 +1,255 @@
+"""What every layer is: equations on buffers, and a public face that checks, copies in and copies out."""
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+
+from scratchnet.backend import Array, Clock, Device, Memory, get_device
+from scratchnet.backend.noise import INITIALIZERS, generator
+from scratchnet.initializers import Initializer
+
+ALIGN = 16  # parameters start at multiples of 16 numbers in the flat vector: whole cache lines
+
+
+@dataclass(frozen=True)
+class Share:
+    """The rows of a batch that one replica computes, and how it sums an array over all replicas (None: it is alone)."""
+
+    start: int
+    size: int
+    total: int
+    all_reduce: Callable[[Array], None] | None = None
+
+
+def whole(batch: int) -> Share:
+    return Share(0, batch, batch)
+
+
+class Vector:
+    """One flat vector of named arrays: saving, all-reduce and the optimizer are each one operation on it."""
+
+    def __init__(self, shapes: dict[Any, tuple[int, ...]]) -> None:
+        self.shapes, self.places, self.size = shapes, {}, 0
+        for key, shape in shapes.items():
+            self.places[key] = slice(self.size, self.size + prod(shape))
+            self.size += prod(shape) + -prod(shape) % ALIGN
+
+    def views(self, vector: Array) -> dict[Any, Array]:
+        return {key: vector[place].reshape(self.shapes[key]) for key, place in self.places.items()}
+
+
+class Module:
+    """The public face shared by layers and networks.
+
+    Inside a step nothing is checked or copied: `bind` makes a twin that shares the parameters and has buffers for one
+    batch size, and `compute` and `compute_gradients` work on those.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    device: Device
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    built = False
+    _bound: Any = None
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+
+    def build(
+        self, input_shape: tuple[int, ...], dtype: Any = "float32", device: str | Device | None = None, seed: int = 0
+    ) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def bind(self, share: Share, memory: Memory, *, input_gradient: bool = True) -> Any:
+        raise NotImplementedError
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """The output for a batch `x` of shape (N, *input_shape); what backward needs is kept until the next forward.
+
+        A module not yet built is built for the shape and dtype of `x`. Raises ValueError for a wrong shape and
+        TypeError for a wrong dtype.
+        """
+        if not self.built:
+            self.build(np.shape(x)[1:], dtype=getattr(x, "dtype", "float64"))
+        self._check(x, (None, *self.input_shape), "x")
+        if self._bound is None or len(self._bound.x) != len(x):
+            self._bound = self.bind(whole(len(x)), Memory(self.device, self.dtype))
+        self._bound.x[...] = x
+        self._bound.compute(training)
+        self.clock.step += 1
+        return self._fresh(self._bound.y)
+
+    def backward(self, dy: Array) -> Array:
+        """The gradient of sum(y * dy) by `x`, for the last forward; fills `gradients`.
+
+        Raises RuntimeError before the first forward, ValueError for a wrong shape and TypeError for a wrong dtype.
+        """
+        if self._bound is None:
+            raise RuntimeError(f"{self.name}: backward needs the values of a forward pass: call forward first")
+        self._check(dy, tuple(self._bound.y.shape), "dy")
+        self._bound.dy[...] = dy
+        self._bound.compute_gradients()
+        return self._fresh(self._bound.dx)
+
+    def _fresh(self, array: Array) -> Array:
+        return self.device.xp.array(array, order="C")
+
+    def _check(self, array: Array, wanted: tuple[int | None, ...], what: str) -> None:
+        dtype, shape = getattr(array, "dtype", None), np.shape(array)
+        if dtype != self.dtype:
+            raise TypeError(
+                f"{self.name}: {what} has the dtype {dtype or type(array).__name__} where the layer was built for "
+                f"{self.dtype}: convert it, or build the layer with that dtype"
+            )
+        if not isinstance(array, self.device.xp.ndarray):
+            raise TypeError(f"{self.name}: {what} is a {type(array).__name__}, not an array of the {self.device.name}")
+        if len(shape) != len(wanted) or any(w not in (None, s) for s, w in zip(shape, wanted, strict=True)):
+            text = "(" + ", ".join("N" if w is None else str(w) for w in wanted) + ")"
+            raise ValueError(f"{self.name}: {what} has the shape {shape} where {text} is wanted")
+        if not len(shape) or shape[0] == 0:
+            raise ValueError(f"{self.name}: {what} holds no images (shape {shape}); a batch has at least one")
+
+
+def checked_dtype(dtype: Any, name: str) -> np.dtype[Any]:
+    wanted = np.dtype(dtype)
+    if wanted not in (np.float32, np.float64):
+        raise TypeError(f"{name}: the dtype {wanted} is not supported: use float32 or float64")
+    return wanted
+
+
+def as_device(device: str | Device | None) -> Device:
+    return device if isinstance(device, Device) else get_device(device or "cpu")
+
+
+class Layer(Module):
+    """One layer: the equations of its forward and backward pass, and the parameters they use.
+
+    A layer states `infer` (shapes), `allocate` (the buffers of its *input*, laid out as it likes), `compute` (x -> y)
+    and `compute_gradients` (dy -> dx and parameter gradients). A network lets the layer before write its output
+    straight into these buffers, so `y` and `dy` belong to the successor.
+    """
+
+    stream = 0  # keeps the noise of a network's layers apart
+
+    # of a bound twin
+    x: Array
+    dx: Array
+    y: Array
+    dy: Array
+    share: Share
+    memory: Memory
+    input_gradient: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = self.kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of the parameters; known after infer
+        self.state_shapes: dict[str, tuple[int, ...]] = {}  # of what forward changes and is saved: moving averages
+        self.initializers: dict[str, Initializer] = {}
+        self.parameters: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+        self.state: dict[str, Array] = {}
+
+    # --- what a layer states
+
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Output shape for an input shape, both without the batch axis; sets `shapes`, or raises ValueError."""
+        return input_shape
+
+    def allocate(self) -> None:
+        """The buffers of a bound twin, for `share.size` rows: at least `x` and `dx`."""
+        self.x = self.memory.activation(self.share.size, self.input_shape)
+        self.dx = self.memory.activation(self.share.size, self.input_shape)
+
+    def compute(self, training: bool) -> None:
+        """y from x."""
+        raise NotImplementedError
+
+    def compute_gradients(self) -> None:
+        """dx and the parameters' gradients from dy."""
+        raise NotImplementedError
+
+    def absorb(self, layer: "Layer") -> bool:
+        """Take over the work of the layer that follows, if this one can do both at once; asked of bound twins."""
+        return False
+
+    # --- what all layers share
+
+    def configure(self, input_shape: tuple[int, ...], dtype: Any, device: Device) -> tuple[int, ...]:
+        self.input_shape = tuple(int(size) for size in input_shape)
+        self.dtype, self.device = checked_dtype(dtype, self.name), device
+        if any(size < 1 for size in self.input_shape):
+            raise ValueError(f"{self.name}: the input shape {self.input_shape} has an axis without entries")
+        self.output_shape = self.infer(self.input_shape)
+        self._bound = None
+        return self.output_shape
+
+    def attach(self, parameters: dict[str, Array], gradients: dict[str, Array], state: dict[str, Array]) -> None:
+        """Use these arrays, views of flat vectors: they become `kernel`, `dkernel`, ..., `moving_mean`, ..."""
+        self.parameters, self.gradients, self.state = parameters, gradients, state
+        vars(self).update(parameters | {f"d{name}": array for name, array in gradients.items()} | state)
+        self.built = True
+
+    def initialize(self, seed: int) -> None:
+        source = generator(seed, INITIALIZERS, self.stream)
+        for name, array in self.arrays().items():
+            self.device.load(self.initializers[name](array.shape, source).astype(self.dtype), out=array)
+
+    def build(
+        self, input_shape: tuple[int, ...], dtype: Any = "float32", device: str | Device | None = None, seed: int = 0
+    ) -> tuple[int, ...]:
+        """Create the parameters for inputs of this shape (without the batch axis); returns the output shape.
+
+        Raises ValueError where the shape does not fit the layer, TypeError for a dtype other than float32 and float64.
+        """
+        output_shape = self.configure(input_shape, dtype, as_device(device))
+        vectors = Vector(self.shapes), Vector(self.shapes), Vector(self.state_shapes)
+        self.attach(*(vector.views(self.device.zeros(vector.size, self.dtype)) for vector in vectors))
+        self.initialize(seed)
+        return output_shape
+
+    def unbuilt(self) -> Self:
+        """A copy with the same arguments and no arrays."""
+        twin = copy.copy(self)
+        for name in (*self.parameters, *(f"d{name}" for name in self.gradients), *self.state):
+            del vars(twin)[name]
+        twin.parameters, twin.gradients, twin.state = {}, {}, {}
+        twin.built, twin._bound, twin.clock = False, None, Clock()
+        return twin
+
+    def twin(self, share: Share, memory: Memory, *, input_gradient: bool) -> Self:
+        """A copy that shares the parameters and is about to have buffers of its own."""
+        twin = copy.copy(self)
+        twin.share, twin.memory, twin.input_gradient = share, memory, input_gradient
+        return twin
+
+    def bind(self, share: Share, memory: Memory, *, input_gradient: bool = True) -> Self:
+        twin = self.twin(share, memory, input_gradient=input_gradient)
+        twin.allocate()
+        twin.y = memory.activation(share.size, self.output_shape)
+        twin.dy = memory.activation(share.size, self.output_shape)
+        return twin
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything that is saved: parameters and state."""
+        return self.parameters | self.state
+
+    def count_parameters(self) -> int:
+        return sum(prod(shape) for shape in self.shapes.values())
+
+    @property
+    def ops(self) -> Any:
+        return self.device.ops
+
+
+def image_shape(input_shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    if len(input_shape) != 3:
+        raise ValueError(f"{name}: the input shape is {input_shape} where (H, W, C) is wanted")
+    return input_shape[0], input_shape[1], input_shape[2]

@@ -1,0 +1,109 @@
+"""Batch normalisation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+
+from scratchnet.arguments import fraction, positive_number
+from scratchnet.backend import Array, run
+from scratchnet.initializers import ones, zeros
+from scratchnet.layers.layer import Layer
+
+
+class BatchNormalization(Layer):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, by channel (the last axis).
+
+    In training, mean and (biased) variance are those of the whole batch, summed over all workers, and the moving
+    averages follow them, `moving = momentum * moving + (1 - momentum) * batch`, as in Keras; otherwise the moving
+    averages are used. Input (N, ..., C). Raises ValueError unless 0 <= momentum < 1 and epsilon > 0. Source: Ioffe and
+    Szegedy 2015, algorithm 1.
+    """
+
+    gamma: Array
+    dgamma: Array
+    beta: Array
+    dbeta: Array
+
+    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        self.momentum = fraction(momentum, "momentum", self.name)
+        self.epsilon = positive_number(epsilon, "epsilon", self.name)
+        self.of_batch = False
+        self.initializers = {"gamma": ones, "beta": zeros, "moving_mean": zeros, "moving_variance": ones}
+
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        channels = input_shape[-1:]
+        self.shapes = {"gamma": channels, "beta": channels}
+        self.state_shapes = {"moving_mean": channels, "moving_variance": channels}
+        return input_shape
+
+    def allocate(self) -> None:
+        super().allocate()
+        memory, channels = self.memory, self.input_shape[-1]
+        self.axes = tuple(range(len(self.input_shape)))
+        self.normal = memory.activation(self.share.size, self.input_shape)
+        self.mean, self.variance, self.inverse = (memory.buffer(channels) for _ in range(3))
+        self.sums = memory.buffer(2, channels)
+        self.per_entry = memory.constant(1 / (self.share.total * prod(self.input_shape[:-1])))
+        self.tiny, self.one = memory.constant(self.epsilon), memory.constant(1)
+        self.keep, self.take_in = memory.constant(self.momentum), memory.constant(1 - self.momentum)
+
+    def compute(self, training: bool) -> None:
+        ops, self.of_batch = self.ops, training
+        if training:
+            self._mean_of(self.x, out=self.mean)
+            ops.subtract(self.x, self.mean, out=self.normal)
+            with self._scratch() as square:
+                ops.multiply(self.normal, self.normal, out=square)
+                self._mean_of(square, out=self.variance)
+            self._follow(self.state["moving_mean"], self.mean)
+            self._follow(self.state["moving_variance"], self.variance)
+        else:
+            ops.copy(self.state["moving_mean"], out=self.mean)
+            ops.copy(self.state["moving_variance"], out=self.variance)
+            ops.subtract(self.x, self.mean, out=self.normal)
+        ops.add(self.variance, self.tiny, out=self.inverse)
+        ops.sqrt(self.inverse, out=self.inverse)
+        ops.divide(self.one, self.inverse, out=self.inverse)
+        ops.multiply(self.normal, self.inverse, out=self.normal)
+        ops.multiply(self.normal, self.gamma, out=self.y)
+        ops.add(self.y, self.beta, out=self.y)
+
+    def compute_gradients(self) -> None:
+        ops = self.ops
+        ops.sum(self.dy, axis=self.axes, out=self.dbeta)
+        with self._scratch() as part:
+            ops.multiply(self.dy, self.normal, out=part)
+            ops.sum(part, axis=self.axes, out=self.dgamma)
+            ops.copy(self.dy, out=self.dx)
+            if self.of_batch:  # x moves the mean and the variance too
+                ops.copy(self.dbeta, out=self.sums[0])
+                ops.copy(self.dgamma, out=self.sums[1])
+                self._all_reduce(self.sums)
+                ops.multiply(self.sums, self.per_entry, out=self.sums)
+                ops.subtract(self.dx, self.sums[0], out=self.dx)
+                ops.multiply(self.normal, self.sums[1], out=part)
+                ops.subtract(self.dx, part, out=self.dx)
+            ops.multiply(self.dx, self.inverse, out=self.dx)
+            ops.multiply(self.dx, self.gamma, out=self.dx)
+
+    def _mean_of(self, values: Array, out: Array) -> None:
+        self.ops.sum(values, axis=self.axes, out=out)
+        self._all_reduce(out)
+        self.ops.multiply(out, self.per_entry, out=out)
+
+    def _follow(self, moving: Array, batch: Array) -> None:
+        with self.memory.scratch() as take:
+            part = take(*batch.shape)
+            self.ops.multiply(moving, self.keep, out=moving)
+            self.ops.multiply(batch, self.take_in, out=part)
+            self.ops.add(moving, part, out=moving)
+
+    def _all_reduce(self, sums: Array) -> None:
+        if self.share.all_reduce is not None:
+            run(self.share.all_reduce, sums)
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Array]:
+        with self.memory.scratch() as take:
+            yield self.memory.activation(self.share.size, self.input_shape, take=take)

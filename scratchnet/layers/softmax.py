@@ -1,0 +1,90 @@
+"""Softmax and Gumbel-softmax as layers: probabilities, and differentiable samples, from logits."""
+
+from scratchnet.arguments import positive_number
+from scratchnet.backend import Array, Noise, Ops, run
+from scratchnet.layers.layer import Layer
+
+
+class Softmax(Layer):
+    """y = exp(x - max x) / sum exp(x - max x) over the last axis. Input and output (N, K).
+
+    dx = y (dy - sum(dy y)).
+    """
+
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(input_shape) != 1:
+            raise ValueError(f"{self.name}: the input shape is {input_shape} where (classes,) is wanted")
+        return input_shape
+
+    def allocate(self) -> None:
+        super().allocate()
+        rows = self.share.size
+        self.soft, self.row = self.memory.buffer(rows, *self.input_shape), self.memory.buffer(rows)
+
+    def compute(self, training: bool) -> None:
+        self._softmax(self.x)
+        self.ops.copy(self.soft, out=self.y)
+
+    def _softmax(self, logits: Array) -> None:
+        ops, soft, row = self.ops, self.soft, self.row
+        ops.max(logits, axis=1, out=row)
+        ops.subtract(logits, row[:, None], out=soft)
+        ops.exp(soft, out=soft)
+        ops.sum(soft, axis=1, out=row)
+        ops.divide(soft, row[:, None], out=soft)
+
+    def compute_gradients(self) -> None:
+        ops = self.ops
+        ops.multiply(self.dy, self.soft, out=self.dx)
+        ops.sum(self.dx, axis=1, out=self.row)
+        ops.subtract(self.dy, self.row[:, None], out=self.dx)
+        ops.multiply(self.dx, self.soft, out=self.dx)
+
+
+class GumbelSoftmax(Softmax):
+    """y = softmax((x + g) / temperature) with fresh Gumbel noise g at every forward, training or not.
+
+    Input and output (N, K). With `straight_through` the output is the one-hot vector of the largest entry, and the
+    gradient is that of the soft y. The noise is a function of (seed, layer, step, position). Raises ValueError unless
+    the temperature is positive and finite. Sources: Jang, Gu and Poole 2016, equation 2 and section 2.2; Maddison, Mnih
+    and Teh 2016.
+    """
+
+    def __init__(self, temperature: float = 1.0, straight_through: bool = False, seed: int = 0) -> None:
+        super().__init__()
+        self.temperature = positive_number(temperature, "temperature", self.name)
+        self.straight_through, self.seed = straight_through, seed
+
+    def allocate(self) -> None:
+        super().allocate()
+        rows, shape, memory = self.share.size, self.input_shape, self.memory
+        self.noise = Noise(self.seed, self.stream, self.clock, self.share.start, rows, shape)
+        self.noisy, self.inverse_temperature = memory.buffer(rows, *shape), memory.constant(1 / self.temperature)
+        self.largest, self.classes = memory.buffer(rows, dtype="int64"), self.device.xp.arange(shape[0])
+
+    def compute(self, training: bool) -> None:
+        run(self._draw)
+        gumbel_in_place(self.ops, self.noisy)
+        self.ops.add(self.x, self.noisy, out=self.noisy)
+        self.ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)
+        self._softmax(self.noisy)
+        if self.straight_through:
+            self.ops.argmax(self.noisy, axis=1, out=self.largest)
+            self.ops.equal(self.largest[:, None], self.classes, out=self.y)
+        else:
+            self.ops.copy(self.soft, out=self.y)
+
+    def compute_gradients(self) -> None:
+        super().compute_gradients()
+        self.ops.multiply(self.dx, self.inverse_temperature, out=self.dx)
+
+    def _draw(self) -> None:
+        self.noise.draw()
+        self.device.load(self.noise.values, out=self.noisy)
+
+
+def gumbel_in_place(ops: Ops, u: Array) -> None:
+    """Turn uniform numbers in (0, 1), in place, into Gumbel noise -log(-log u)."""
+    for _ in range(2):
+        ops.log(u, out=u)
+        ops.negative(u, out=u)

@@ -1,0 +1,143 @@
+"""Optimizers: a flat vector of parameters and one or more vectors of gradients, in pieces that stay in the cache."""
+
+from math import sqrt
+from typing import ClassVar
+
+import numpy as np
+
+from scratchnet.arguments import fraction, one_of, positive_number
+from scratchnet.backend import Array, Device, Memory, get_device, run
+
+PIECE = 16384  # numbers; five vectors of that length stay in the second-level cache
+
+
+class Optimizer:
+    """What optimizers share: `build(parameters)` once, then `update(gradients)` for every step, in place."""
+
+    slots: ClassVar[tuple[str, ...]] = ()  # names of the vectors kept beside the parameters
+
+    def __init__(self, learning_rate: float) -> None:
+        self.name = type(self).__name__
+        self.learning_rate, self.step = positive_number(learning_rate, "learning_rate", self.name), 0
+
+    def build(self, parameters: Array, slots: dict[str, Array] | None = None, device: Device | None = None) -> None:
+        """Start at step 0 on this vector; `slots` are the vectors to use for the optimizer's own state."""
+        self.device = device or get_device("cpu" if isinstance(parameters, np.ndarray) else "gpu")
+        self.parameters, self.memory, self.step = parameters, Memory(self.device, parameters.dtype), 0
+        self.state = slots or {name: self.memory.buffer(parameters.size) for name in self.slots}
+        self.scalars = {name: self.memory.constant(value) for name, value in self.constants().items()}
+
+    def update(self, *gradients: Array) -> None:
+        """One step along the sum of these gradient vectors (one a worker)."""
+        if getattr(self, "parameters", None) is None:
+            raise RuntimeError(f"{self.name}: update comes after build(parameters)")
+        for gradient in gradients:
+            if gradient.shape != self.parameters.shape:
+                raise ValueError(
+                    f"{self.name}: the gradients have the shape {gradient.shape}, not {self.parameters.shape}"
+                )
+        ops, size = self.device.ops, self.parameters.size
+        run(self._advance)
+        with self.memory.scratch() as take:
+            length = min(PIECE, size) if self.device.name == "cpu" else size
+            total, temporary = take(length), take(length)
+            for start in range(0, size, length or 1):
+                piece = slice(start, min(start + length, size))
+                t = temporary[: piece.stop - start]
+                g = gradients[0][piece]
+                for other in gradients[1:]:
+                    ops.add(g, other[piece], out=total[: t.size])
+                    g = total[: t.size]
+                self.apply(self.parameters[piece], g, t, **{name: self.state[name][piece] for name in self.slots})
+
+    def _advance(self) -> None:
+        self.step += 1
+        for name, value in self.constants().items():
+            self.scalars[name].fill(value)
+
+    def constants(self) -> dict[str, float]:
+        """The scalars of this step."""
+        raise NotImplementedError
+
+    def apply(self, w: Array, g: Array, t: Array, **state: Array) -> None:
+        """Change the parameters w by the gradient g; t is scratch."""
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """v = momentum v - learning_rate g; w += v, or with `nesterov` w += momentum v - learning_rate g. As in Keras.
+
+    Sources: Polyak 1964; Sutskever et al. 2013.
+    """
+
+    slots = ("velocity",)
+
+    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
+        super().__init__(learning_rate)
+        self.momentum, self.nesterov = fraction(momentum, "momentum", self.name), nesterov
+
+    def constants(self) -> dict[str, float]:
+        return {"rate": self.learning_rate, "momentum": self.momentum}
+
+    def apply(self, w: Array, g: Array, t: Array, **state: Array) -> None:
+        ops, velocity, momentum = self.device.ops, state["velocity"], self.scalars["momentum"]
+        ops.multiply(g, self.scalars["rate"], out=t)
+        ops.multiply(velocity, momentum, out=velocity)
+        ops.subtract(velocity, t, out=velocity)
+        if self.nesterov:
+            ops.subtract(w, t, out=w)
+            ops.multiply(velocity, momentum, out=t)
+            ops.add(w, t, out=w)
+        else:
+            ops.add(w, velocity, out=w)
+
+
+class Adam(Optimizer):
+    """m += (1 - beta_1)(g - m); v += (1 - beta_2)(g g - v); w -= rate m / (sqrt(v) + floor) at step t, where
+
+        rate = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t).
+
+    `epsilon_placement` "keras" (and the end of section 2 of the paper): floor = epsilon; "pytorch" (and the paper's
+    algorithm 1): floor = epsilon sqrt(1 - beta_2^t), epsilon being added to the corrected sqrt(v). Source: Kingma and
+    Ba 2014.
+    """
+
+    slots = ("m", "v")
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        epsilon_placement: str = "keras",
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta_1, self.beta_2 = fraction(beta_1, "beta_1", self.name), fraction(beta_2, "beta_2", self.name)
+        self.epsilon = positive_number(epsilon, "epsilon", self.name)
+        self.epsilon_placement = one_of(epsilon_placement, ("keras", "pytorch"), "epsilon_placement", self.name)
+
+    def constants(self) -> dict[str, float]:
+        step = max(self.step, 1)
+        correction_1, correction_2 = 1 - self.beta_1**step, sqrt(1 - self.beta_2**step)
+        return {
+            "follow_1": 1 - self.beta_1,
+            "follow_2": 1 - self.beta_2,
+            "rate": self.learning_rate * correction_2 / correction_1,
+            "floor": self.epsilon * (correction_2 if self.epsilon_placement == "pytorch" else 1),
+        }
+
+    def apply(self, w: Array, g: Array, t: Array, **state: Array) -> None:
+        ops, m, v, scalars = self.device.ops, state["m"], state["v"], self.scalars
+        ops.subtract(g, m, out=t)
+        ops.multiply(t, scalars["follow_1"], out=t)
+        ops.add(m, t, out=m)
+        ops.multiply(g, g, out=t)
+        ops.subtract(t, v, out=t)
+        ops.multiply(t, scalars["follow_2"], out=t)
+        ops.add(v, t, out=v)
+        ops.sqrt(v, out=t)
+        ops.add(t, scalars["floor"], out=t)
+        ops.divide(m, t, out=t)
+        ops.multiply(t, scalars["rate"], out=t)
+        ops.subtract(w, t, out=w)

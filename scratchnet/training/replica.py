@@ -1,0 +1,167 @@
+"""One replica: a network, its head and its part of the optimizer, and their step on a share of the batch."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scratchnet.backend import Array, Device, Memory, Program, run
+from scratchnet.heads import SoftmaxCrossEntropy
+from scratchnet.layers.layer import Share, whole
+from scratchnet.network import BoundNetwork, Sequential
+from scratchnet.optimizers import Optimizer
+
+LINE = 16  # each replica updates whole cache lines of the parameters
+UFUNC_BUFFER = 1024  # numbers; where a ufunc must convert its operands, pieces that stay in the first-level cache
+
+
+@dataclass
+class Job:
+    """What all replicas of one training have in common: the unbuilt network, its shapes, and how many replicas."""
+
+    network: Sequential
+    input_shape: tuple[int, ...]
+    head: SoftmaxCrossEntropy
+    optimizer: Optimizer
+    batch_size: int
+    replicas: int = 1
+
+
+@dataclass
+class Together:
+    """How replicas meet: `wait` returns when all have come, `exchange` (replicas, n) is seen by all."""
+
+    wait: Callable[[], None]
+    exchange: Array
+
+
+class Replica:
+    """`train(start, size, step)` and `predict(...)`, recorded once for each batch size and then replayed.
+
+    `arrays` hold by name, shared by all replicas: parameters, gradients (one vector a replica), state, the optimizer's
+    slots, the data set's images (N, C, H, W) and labels, the epoch's `order` of the training images, `logits` of a
+    prediction, and `metrics` (loss and correct answers, a row a replica).
+    """
+
+    def __init__(
+        self, job: Job, arrays: dict[str, Array], device: Device, rank: int = 0, together: Together | None = None
+    ) -> None:
+        self.job, self.arrays, self.device, self.rank, self.together = job, arrays, device, rank, together
+        self.ops = device.ops
+        self.network, self.optimizer = job.network.unbuilt(), job.optimizer
+        parameters, state = arrays["parameters"], arrays["state"]
+        self.network.configure(job.input_shape, parameters.dtype, device)
+        # All replicas compute the same moving averages; only the first may write those that all see.
+        self.network.attach(parameters, arrays["gradients"][rank], state if rank == 0 else state.copy())
+        self.memory = Memory(device, parameters.dtype)
+        piece = -(-parameters.size // job.replicas // LINE) * LINE
+        self.mine = slice(rank * piece, (rank + 1) * piece)
+        slots = {name: arrays[name][self.mine] for name in self.optimizer.slots}
+        self.optimizer.build(parameters[self.mine], slots, device)
+        self.byte = self.memory.constant(255)
+        self.start = 0
+        self.bound: dict[int, tuple[BoundNetwork, Any, Array]] = {}  # by number of rows
+        self.programs: dict[tuple[str, int], Program] = {}
+
+    def train(self, start: int, size: int, step: int) -> None:
+        """One training step on the images order[start : start + size]; `step` is what the noise is drawn for."""
+        share = share_of(size, self.rank, self.job.replicas, self.together and self._all_reduce)
+        self.start, self.network.clock.step = start + share.start, step
+        self._run("train", share)
+
+    def predict(self, split: str, start: int, stop: int) -> None:
+        """Logits of the images start to stop of a split, into `arrays["logits"]`."""
+        rows = share_of(self.job.batch_size, self.rank, self.job.replicas).size
+        for self.start in range(start, stop, rows):
+            self._run(f"predict {split}", whole(min(rows, stop - self.start)))
+
+    def _run(self, kind: str, share: Share) -> None:
+        with quick_ufuncs():
+            program = self.programs.get((kind, share.size))
+            if program is not None:
+                program.replay()
+                return
+            if share.size not in self.bound:
+                self.bound[share.size] = self._bind(share)
+            with Program() as program:
+                if kind == "train":
+                    self._train(share)
+                else:
+                    self._predict(kind.removeprefix("predict "), share.size)
+            self.programs[kind, share.size] = program
+
+    def _bind(self, share: Share) -> tuple[BoundNetwork, Any, Array]:
+        head = self.job.head.bind(share, self.network.output_shape[0], self.memory, self.network.clock)
+        output = head.logits, head.dlogits
+        network = self.network.bind(share, self.memory, input_gradient=False, output=output)
+        pixels = self.memory.buffer(share.size, *self.arrays["train images"].shape[1:], dtype=np.uint8)
+        return network, head, pixels
+
+    def _train(self, share: Share) -> None:
+        network, head, pixels = self.bound[share.size]
+        images, labels, order = (self.arrays[name] for name in ("train images", "train labels", "order"))
+
+        def gather() -> None:
+            rows = order[self.start : self.start + share.size]
+            self.device.take(images, rows, out=pixels)
+            self.device.take(labels, rows, out=head.labels)
+
+        run(gather)
+        self._scale(pixels, network.x)
+        network.compute(training=True)
+        head.compute()
+        network.compute_gradients()
+        metrics = self.arrays["metrics"][self.rank]
+        self.ops.copy(head.loss, out=metrics[:1])
+        self.ops.copy(head.correct, out=metrics[1:])
+        if self.together is not None:
+            run(self.together.wait)
+        self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))
+
+    def _predict(self, split: str, rows: int) -> None:
+        network, _, pixels = self.bound[rows]
+        images, logits = self.arrays[f"{split} images"], self.arrays["logits"]
+
+        def gather() -> None:
+            self.device.xp.copyto(pixels, images[self.start : self.start + rows])
+
+        def keep() -> None:
+            self.device.xp.copyto(logits[self.start : self.start + rows], network.y)
+
+        run(gather)
+        self._scale(pixels, network.x)
+        network.compute(training=False)
+        run(keep)
+
+    def _scale(self, pixels: Array, x: Array) -> None:
+        """x = pixels / 255, from (N, C, H, W) to N, H, W, C."""
+        self.ops.copy(pixels.transpose(0, 2, 3, 1), out=x)
+        self.ops.divide(x, self.byte, out=x)
+
+    def _all_reduce(self, sums: Array) -> None:
+        """Replace `sums` by its sum over all replicas, in the order of their ranks."""
+        assert self.together is not None
+        exchange = self.together.exchange[:, : sums.size]
+        np.copyto(exchange[self.rank], sums.reshape(-1))
+        self.together.wait()
+        np.add.reduce(exchange, 0, None, sums.reshape(-1))
+        self.together.wait()
+
+
+def share_of(size: int, rank: int, replicas: int, all_reduce: Any = None) -> Share:
+    """The rows of a batch that replica `rank` computes: as even as can be, the first ones larger by one."""
+    start, stop = (part * (size // replicas) + min(part, size % replicas) for part in (rank, rank + 1))
+    return Share(start, stop - start, size, all_reduce)
+
+
+@contextmanager
+def quick_ufuncs() -> Iterator[None]:
+    """Small conversion buffers; and no warnings, as a loss that is not finite is found and reported."""
+    before = np.setbufsize(UFUNC_BUFFER)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        np.setbufsize(before)
