@@ -31,9 +31,10 @@ def check_gradients(
 
     For a layer or network, L = sum(y * dy) with a random dy; for a head (which needs `labels`), L is its loss. For `x`
     and for every parameter, the gradient's product with random directions is compared with central differences of L;
-    the error is relative to the larger of the two, or to the length of the gradient where both nearly vanish. The
-    target itself is left as it is: a float64 twin is checked, with the noise of dropout or Gumbel-softmax held fixed. A
-    straight-through layer is compared with its soft version, whose gradient it promises to have.
+    the error is relative to the larger of the two, or, where both nearly vanish, to a small part of the gradient's
+    length or of L's terms. The target itself is left as it is: a float64 twin is checked, with the noise of dropout or
+    Gumbel-softmax held fixed. A straight-through layer is compared with its soft version, whose gradient it promises to
+    have.
 
     Raises NotDifferentiableError where the point lies on a kink (a ReLU at 0, a tie in max pooling).
     """
@@ -108,17 +109,19 @@ def _error(function: Function, point: np.ndarray, direction: np.ndarray, gradien
         point[...] = start
         return value
 
-    exact, typical = float(np.vdot(gradient, direction)), float(np.linalg.norm(gradient))
+    exact = float(np.vdot(gradient, direction))
+    # Where the derivative all but vanishes (a bias in front of a normalisation), what counts is how it compares with L.
+    floor = max(1e-2 * float(np.linalg.norm(gradient)), 1e-3 * float(np.linalg.norm(terms)), 1e-300)
     for step in STEPS:
         rounding = ROUNDING * magnitude / step
         (ahead, behind), (ahead_half, behind_half) = ((at(s) - middle, middle - at(-s)) for s in (step, step / 2))
         # Forward less backward difference: it halves with the step where the function is smooth, and stays at a kink.
         bend, bend_half = abs(ahead - behind) / step, abs(ahead_half - behind_half) / (step / 2)
         central, central_half = (ahead + behind) / (2 * step), (ahead_half + behind_half) / step
-        size = max(abs(exact), abs(central_half), 1e-2 * typical)
+        size = max(abs(exact), abs(central_half), floor)
         if bend_half <= 0.6 * bend + rounding and abs(central - central_half) <= 2e-8 * size + rounding:
             estimate = (4 * central_half - central) / 3  # Richardson: the error in step squared cancels
-            return abs(exact - estimate) / max(size, 1e-300)
+            return abs(exact - estimate) / size
     raise NotDifferentiableError(
         f"{where}: the function is not differentiable at this point (a ReLU at 0 or a tie in max pooling?), "
         "so its gradient cannot be checked here: move the point"

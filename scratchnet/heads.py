@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from scratchnet.arguments import positive_number
-from scratchnet.backend import Array, Clock, Device, Memory, Noise, get_device, run
+from scratchnet.backend import Array, Clock, Memory, Noise, get_device, run
 from scratchnet.backend.noise import HEAD, gumbel, uniform
 from scratchnet.layers.layer import Share, checked_dtype, whole
 from scratchnet.layers.softmax import gumbel_in_place
@@ -29,17 +29,16 @@ class SoftmaxCrossEntropy:
 
     def __call__(self, logits: Array, labels: Array, step: int = 0) -> tuple[float, Array]:
         device = get_device("cpu" if isinstance(logits, np.ndarray) else "gpu")
-        self._check(logits, labels, device)
+        labels = self._checked(logits, device.xp.asarray(labels))
         bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), Clock(step))
         bound.logits[...], bound.labels[...] = logits, labels
         bound.compute()
         return float(bound.loss), bound.dlogits
 
-    def _check(self, logits: Array, labels: Array, device: Device) -> None:
+    def _checked(self, logits: Array, labels: Array) -> Array:
         checked_dtype(getattr(logits, "dtype", type(logits)), f"{self.name} head: logits")
         if logits.ndim != 2 or 0 in logits.shape:
             raise ValueError(f"{self.name} head: logits have the shape {logits.shape} where (N, K) is wanted")
-        labels = device.xp.asarray(labels)
         if labels.dtype.kind not in "iu":
             raise TypeError(f"{self.name} head: labels have the dtype {labels.dtype} where integers are wanted")
         if labels.shape != logits.shape[:1]:
@@ -52,6 +51,7 @@ class SoftmaxCrossEntropy:
                 f"{self.name} head: labels go from {low} to {high} where {logits.shape[1]} classes "
                 f"allow 0 to {logits.shape[1] - 1}"
             )
+        return labels
 
     def bind(self, share: Share, classes: int, memory: Memory, clock: Clock) -> Self:
         """A twin with buffers for these rows of the batch."""

@@ -53,7 +53,7 @@ class Replica:
         self.network, self.optimizer = job.network.unbuilt(), job.optimizer
         parameters, state = arrays["parameters"], arrays["state"]
         self.network.configure(job.input_shape, parameters.dtype, device)
-        # All replicas compute the same moving averages; only the first may write those that all see.
+        # All replicas compute the same moving averages; only the first writes those that all see, which predict reads.
         self.network.attach(parameters, arrays["gradients"][rank], state if rank == 0 else state.copy())
         self.memory = Memory(device, parameters.dtype)
         piece = -(-parameters.size // job.replicas // LINE) * LINE
@@ -73,6 +73,7 @@ class Replica:
 
     def predict(self, split: str, start: int, stop: int) -> None:
         """Logits of the images start to stop of a split, into `arrays["logits"]`."""
+        self.network.state[...] = self.arrays["state"]
         rows = share_of(self.job.batch_size, self.rank, self.job.replicas).size
         for self.start in range(start, stop, rows):
             self._run(f"predict {split}", whole(min(rows, stop - self.start)))

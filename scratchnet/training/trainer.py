@@ -7,6 +7,7 @@ from math import isfinite, prod
 from typing import Self
 
 import numpy as np
+from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
 from scratchnet.arguments import positive_integer
@@ -50,8 +51,9 @@ class Trainer:
 
     While it is open, the network's parameters are those being trained. Batches are `batch_size` images, the last one of
     an epoch what is left; the images are shuffled anew in every epoch. The results are a function of the seed and the
-    number of workers, of whom there are never more than images in the smallest batch. Raises ValueError where network
-    and data set do not fit together.
+    number of `workers` (default: the physical cores), of whom there are never more than images in the smallest batch.
+    Raises ValueError where network and
+    data set do not fit together.
     """
 
     def __init__(
@@ -63,8 +65,13 @@ class Trainer:
         *,
         batch_size: int,
         seed: int = 0,
-        workers: int = 1,
+        workers: int | None = None,
     ) -> None:
+        if network.built and network.device.name != "cpu":
+            if workers not in (None, 1):
+                raise ValueError(f"trainer: workers share the work of a CPU, and device {network.device.name!r} takes one")
+            workers = 1
+        workers = cpu_count(only_physical_cores=True) if workers is None else workers
         size = len(dataset.train)
         self.batch_size = min(positive_integer(batch_size, "batch_size", "trainer"), size)
         self.workers = min(positive_integer(workers, "workers", "trainer"), size % self.batch_size or self.batch_size)
@@ -75,8 +82,13 @@ class Trainer:
                 f"{network.name}: the network takes {network.input_shape} and has {network.output_shape[0]} outputs, "
                 f"where {dataset.name} has images of {dataset.train.images.shape[1:]} and {dataset.num_classes} classes"
             )
-        if network.device.name != "cpu" and workers > 1:
-            raise ValueError(f"workers share the work of a CPU; device {network.device.name!r} takes one")
+        for split in (dataset.train, dataset.test):
+            low, high = int(split.labels.min()), int(split.labels.max())
+            if low < 0 or high >= network.output_shape[0]:
+                raise ValueError(
+                    f"labels of {dataset.name} go from {low} to {high} where the network has "
+                    f"{network.output_shape[0]} outputs"
+                )
         self.network, self.dataset, self.seed, self.device = network, dataset, seed, network.device
         self.steps = -(-size // self.batch_size)
         job = Job(network.unbuilt(), network.input_shape, head, optimizer, self.batch_size, self.workers)

@@ -1,0 +1,154 @@
+"""Networks: flat vectors, fusion, summary, weights."""
+
+import numpy as np
+import pytest
+
+from scratchnet import (
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    MaxPooling2D,
+    ReLU,
+    Sequential,
+    check_gradients,
+)
+from scratchnet.backend import Memory
+from scratchnet.layers.layer import whole
+
+
+def small() -> Sequential:
+    return Sequential(
+        [
+            Conv2D(16, 3, padding="same"), ReLU(), MaxPooling2D(),
+            Conv2D(5, 3), ReLU(), MaxPooling2D(), Flatten(), Dense(7), ReLU(), Dense(4),
+        ]
+    )  # fmt: skip
+
+
+def test_fused_and_layer_by_layer_are_the_same() -> None:
+    network, source = small(), np.random.default_rng(3)
+    network.build((13, 12, 3), dtype="float64", seed=1)
+    x, dy = source.standard_normal((5, 13, 12, 3)), source.standard_normal((5, 4))
+    assert len(network.bind(whole(5), Memory(network.device, "float64")).layers) == 6  # ten layers, four absorbed
+    y, dx = network.forward(x), network.backward(dy)
+    fused = network.gradients.copy()
+    network.gradients.fill(np.nan)
+    value = x
+    for layer in network.layers:
+        value = layer.forward(value)
+    gradient = dy
+    for layer in reversed(network.layers):
+        gradient = layer.backward(gradient)
+    np.testing.assert_allclose(value, y, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(gradient, dx, rtol=1e-11, atol=1e-12)
+    for layer in network.layers:
+        for name, place in ((name, network.vector.places[layer, name]) for name in layer.shapes):
+            np.testing.assert_allclose(layer.gradients[name].ravel(), fused[place], rtol=1e-11, atol=1e-12)
+
+
+def test_gradients_of_whole_networks() -> None:
+    x = np.random.default_rng(2).standard_normal((4, 9, 9, 3))
+    assert check_gradients(small(), x) < 1e-7
+    varied = Sequential(
+        [Conv2D(6, 3, strides=2), BatchNormalization(), ReLU(), Dropout(0.3), Conv2D(16, 2), GlobalAveragePooling2D(), Dense(3)]
+    )  # fmt: skip
+    assert check_gradients(varied, x) < 1e-7
+    assert check_gradients(varied, x, training=False) < 1e-7
+
+
+def test_a_new_batch_size_changes_nothing_else() -> None:
+    network, source = small(), np.random.default_rng(0)
+    network.build((12, 12, 3), dtype="float64")
+    x = source.standard_normal((6, 12, 12, 3))
+    together = network.forward(x)
+    apart = np.concatenate([network.forward(x[:1]), network.forward(x[1:4]), network.forward(x[4:])])
+    np.testing.assert_allclose(apart, together, rtol=1e-12, atol=1e-13)
+
+
+def test_results_are_the_callers() -> None:
+    network, source = small(), np.random.default_rng(0)
+    network.build((12, 12, 3))
+    x = source.standard_normal((2, 12, 12, 3)).astype("float32")
+    first = network.forward(x)
+    kept = first.copy()
+    network.forward(-x)
+    np.testing.assert_array_equal(first, kept)
+    assert first.flags.c_contiguous
+    assert first.dtype == np.float32
+
+
+def test_the_layers_hold_views_of_the_flat_vectors() -> None:
+    network = small()
+    network.build((12, 12, 3))
+    assert network.count_parameters() == sum(a.size for layer in network.layers for a in layer.parameters.values())
+    network.parameters.fill(0.5)
+    assert all((array == 0.5).all() for layer in network.layers for array in layer.parameters.values())
+    network.forward(np.ones((1, 12, 12, 3), "float32"))
+    network.gradients.fill(7)
+    assert (network.layers[0].gradients["kernel"] == 7).all()
+
+
+def test_the_seed_decides_the_parameters() -> None:
+    networks = []
+    for seed in (0, 0, 1):
+        network = small()
+        network.build((12, 12, 3), seed=seed)
+        networks.append(network.parameters.copy())
+    np.testing.assert_array_equal(networks[0], networks[1])
+    assert (networks[0] != networks[2]).any()
+    double = small()
+    double.build((12, 12, 3), dtype="float64")
+    np.testing.assert_array_equal(double.parameters.astype("float32"), networks[0])
+
+
+def test_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    network = Sequential([Conv2D(8, 3), BatchNormalization(), ReLU(), Conv2D(4, 3), Flatten(), Dense(10)])
+    with pytest.raises(RuntimeError, match="build"):
+        network.summary()
+    network.build((8, 8, 3))
+    network.summary()
+    text = capsys.readouterr().out
+    for part in (
+        "conv2d (Conv2D)", "conv2d_1 (Conv2D)", "(None, 6, 6, 8)", "(None, 4, 4, 4)", "(None, 64)", "224", "650",
+        "Total parameters: 1,198", "Trainable parameters: 1,182", "Non-trainable parameters: 16",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_weights_go_out_and_in() -> None:
+    ours = Sequential([Conv2D(8, 3), BatchNormalization(), Flatten(), Dense(10)])
+    other = Sequential([Conv2D(8, 3), BatchNormalization(), Flatten(), Dense(10)])
+    ours.build((8, 8, 3), seed=1)
+    other.build((8, 8, 3), seed=2)
+    x = np.random.default_rng(0).standard_normal((3, 8, 8, 3)).astype("float32")
+    ours.forward(x, training=True)  # moves the averages
+    weights = ours.weights()
+    assert set(weights) == {
+        "conv2d/kernel", "conv2d/bias", "batch_normalization/gamma", "batch_normalization/beta",
+        "batch_normalization/moving_mean", "batch_normalization/moving_variance", "dense/kernel", "dense/bias",
+    }  # fmt: skip
+    other.set_weights(weights)
+    np.testing.assert_array_equal(other.forward(x), ours.forward(x))
+    with pytest.raises(ValueError, match="another network"):
+        other.set_weights({"dense/kernel": weights["dense/kernel"]})
+    with pytest.raises(ValueError, match=r"dense/bias has the shape \(3,\)"):
+        other.set_weights(weights | {"dense/bias": np.zeros(3)})
+
+
+def test_what_cannot_be_a_network_is_refused() -> None:
+    layer = Dense(3)
+    with pytest.raises(ValueError, match="at least one layer"):
+        Sequential([])
+    with pytest.raises(TypeError, match="entry 1 is a str"):
+        Sequential([layer, "relu"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="twice"):
+        Sequential([layer, layer])
+    with pytest.raises(ValueError, match=r"dense: the input shape is \(4, 4, 2\)"):
+        Sequential([Conv2D(2, 3), Dense(3)]).build((6, 6, 3))
+    with pytest.raises(ValueError, match=r"conv2d_1: for the input shape \(2, 2, 2\), a window that spans 3"):
+        Sequential([Conv2D(2, 3), Conv2D(2, 3)]).build((4, 4, 3))
+    with pytest.raises(TypeError, match="float16"):
+        Sequential([layer]).build((4,), dtype="float16")

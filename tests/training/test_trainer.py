@@ -1,0 +1,149 @@
+"""The trainer in one process: what it computes, what it allocates, what it refuses."""
+
+import tracemalloc
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntropy, Sequential, SoftmaxCrossEntropy
+from scratchnet.backend import Program
+from scratchnet.backend.noise import SHUFFLE, generator
+from scratchnet.data import Split
+from scratchnet.errors import TrainingError
+from scratchnet.training import Trainer
+from tests.training.problem import dataset, network
+
+
+def by_hand(net: Sequential, head: Any, epochs: int, batch: int = 32, seed: int = 0) -> list[float]:
+    """The same training with the public calls: forward, head, backward, update."""
+    data, optimizer, losses, step = dataset().train, Adam(), [], 0
+    optimizer.build(net.parameters)
+    for epoch in range(1, epochs + 1):
+        order, total = generator(seed, SHUFFLE, epoch).permutation(len(data)), 0.0
+        for start in range(0, len(data), batch):
+            rows = order[start : start + batch]
+            net.clock.step = step
+            logits = net.forward((data.images[rows] / 255).astype(net.dtype), training=True)
+            loss, dlogits = head(logits, data.labels[rows], step=step)
+            net.backward(dlogits)
+            optimizer.update(net.gradients)
+            total, step = total + loss * len(rows), step + 1
+        losses.append(total / len(data))
+    return losses
+
+
+@pytest.mark.parametrize("head", [SoftmaxCrossEntropy(), GumbelSoftmaxCrossEntropy(0.5, seed=3)])
+def test_a_replayed_epoch_is_the_plain_loop(head: Any) -> None:
+    """Three batches an epoch, the last one smaller; dropout, batch normalisation and the head's noise included."""
+    extra = lambda: (BatchNormalization(), Dropout(0.2, seed=5))  # noqa: E731
+    net, twin = network(*extra(), dtype="float64"), network(*extra(), dtype="float64")
+    with Trainer(net, head, Adam(), dataset(), batch_size=32, workers=1) as trainer:
+        losses = [trainer.train_epoch(epoch).loss for epoch in (1, 2, 3)]
+    assert losses == pytest.approx(by_hand(twin, head, 3), rel=1e-9)
+    for name, array in twin.weights().items():
+        np.testing.assert_allclose(net.weights()[name], array, rtol=1e-6, atol=1e-9)
+
+
+def test_it_learns() -> None:
+    with Trainer(network(), SoftmaxCrossEntropy(), Adam(1e-2), dataset(), batch_size=16, workers=1) as trainer:
+        results = [trainer.train_epoch(epoch) for epoch in range(1, 11)]
+        accuracy = np.mean(trainer.predict("test").argmax(1) == dataset().test.labels)
+    assert results[-1].loss < 0.5 * results[0].loss
+    assert results[-1].accuracy > 0.8
+    assert accuracy > 0.6
+    assert all(result.seconds > 0 for result in results)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    found = []
+    for seed in (0, 0, 1):
+        net = network()
+        with Trainer(net, SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=32, seed=seed, workers=1) as trainer:
+            trainer.train_epoch(1)
+        found.append(net.parameters.tobytes())
+    assert found[0] == found[1] != found[2]
+
+
+def test_predict_is_forward() -> None:
+    net, data = network(), dataset()
+    with Trainer(net, SoftmaxCrossEntropy(), Adam(), data, batch_size=32, workers=1) as trainer:
+        trainer.train_epoch(1)
+        for name, split in (("train", data.train), ("test", data.test)):
+            logits = trainer.predict(name)
+            expected = net.forward((split.images / 255).astype("float32"))
+            np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_on_step_reports_the_running_means() -> None:
+    seen: list[tuple[int, int, float, float]] = []
+    with Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=40, workers=1) as trainer:
+        result = trainer.train_epoch(1, on_step=lambda *given: seen.append(given))
+    assert [step[:2] for step in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert seen[-1][2:] == (pytest.approx(result.loss), pytest.approx(result.accuracy))
+
+
+def test_after_the_first_step_no_array_of_activation_size_is_allocated() -> None:
+    net = network(BatchNormalization(), Dropout(0.2), size=16)
+    limit = 16 << 10  # bytes; NumPy's own conversion buffers take 8 KiB, the smallest image activation here 256 KiB
+    with Trainer(net, GumbelSoftmaxCrossEntropy(), Adam(), dataset(256, size=16), batch_size=64, workers=1) as trainer:
+        trainer.train_epoch(1)
+        tracemalloc.start()
+        try:
+            for step in range(5):
+                trainer.engine.train(64 * (step % 3), 64, 100 + step)
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            trainer.engine.train(0, 64, 200)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak - before < limit, f"a step allocated {peak - before} bytes"
+
+
+def test_a_step_is_recorded_once_for_each_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[Program] = []
+    enter = Program.__enter__
+    monkeypatch.setattr(Program, "__enter__", lambda self: recorded.append(self) or enter(self))
+    with Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=32, workers=1) as trainer:
+        for epoch in (1, 2):
+            trainer.train_epoch(epoch)
+            trainer.predict()
+    assert len(recorded) == 4  # training with 32 and 26 images, prediction with 32 and 5
+
+
+def test_a_loss_that_is_not_finite_names_the_step() -> None:
+    net = network()
+    with Trainer(net, SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=32, workers=1) as trainer:
+        trainer.train_epoch(1)
+        net.parameters[...] = np.nan
+        with pytest.raises(TrainingError, match=r"nan at step 4 \(epoch 2, batch 1 of 3\)"):
+            trainer.train_epoch(2)
+
+
+def test_the_network_keeps_its_parameters_after_the_trainer_is_closed() -> None:
+    net = network()
+    with Trainer(net, SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=32, workers=1) as trainer:
+        before = net.weights()
+        trainer.train_epoch(1)
+        trained = net.weights()
+    assert any((before[name] != trained[name]).any() for name in before)
+    assert all((net.weights()[name] == trained[name]).all() for name in trained)
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    data, head = dataset(), SoftmaxCrossEntropy()
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        Trainer(network(), head, Adam(), data, batch_size=0)
+    with pytest.raises(ValueError, match="workers is -1"):
+        Trainer(network(), head, Adam(), data, batch_size=8, workers=-1)
+    with pytest.raises(ValueError, match="built network"):
+        Trainer(network().unbuilt(), head, Adam(), data, batch_size=8, workers=1)
+    with pytest.raises(ValueError, match="has 3 outputs"):
+        Trainer(network(classes=3), head, Adam(), data, batch_size=8, workers=1)
+    with pytest.raises(ValueError, match=r"takes \(9, 9, 3\)"):
+        Trainer(network(size=9), head, Adam(), data, batch_size=8, workers=1)
+    bad = replace(data, train=Split(data.train.images, data.train.labels + 1))
+    with pytest.raises(ValueError, match="labels of corners go from 1 to 5"):
+        Trainer(network(), head, Adam(), bad, batch_size=8, workers=1)

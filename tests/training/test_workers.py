@@ -1,0 +1,129 @@
+"""Worker processes: the same results, reproducible, and nothing left behind."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
+from scratchnet.errors import TrainingError
+from scratchnet.layers.layer import Layer
+from scratchnet.training import Trainer
+from scratchnet.training.replica import share_of
+from tests.training.problem import dataset, network
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(workers: int, head: Any, extra: tuple[Layer, ...] = (), epochs: int = 2, dtype: str = "float64") -> Any:
+    net = network(*extra, dtype=dtype)
+    with Trainer(net, head, Adam(), dataset(), batch_size=31, workers=workers) as trainer:
+        assert trainer.workers == workers
+        losses = [trainer.train_epoch(epoch).loss for epoch in range(1, epochs + 1)]
+        logits = trainer.predict("test")
+    return losses, logits, net.weights()
+
+
+@pytest.mark.parametrize(
+    ("head", "extra"),
+    [(SoftmaxCrossEntropy(), lambda: (BatchNormalization(), Dropout(0.3))), (GumbelSoftmaxCrossEntropy(0.7), tuple)],
+)
+def test_two_workers_compute_what_one_does(head: Any, extra: Any) -> None:
+    """Batches of 31 split unevenly; noise, masks and batch statistics are those of the whole batch."""
+    (loss, logits, weights), (loss_2, logits_2, weights_2) = (train(count, head, extra()) for count in (1, 2))
+    assert loss_2 == pytest.approx(loss, rel=1e-10)
+    np.testing.assert_allclose(logits_2, logits, rtol=1e-6, atol=1e-8)
+    for name, array in weights.items():
+        np.testing.assert_allclose(weights_2[name], array, rtol=1e-6, atol=1e-8)
+
+
+def test_two_runs_with_two_workers_give_the_same_bits() -> None:
+    first, second = (train(2, GumbelSoftmaxCrossEntropy(), (Dropout(0.3),), dtype="float32") for _ in range(2))
+    assert first[0] == second[0]
+    assert all(first[2][name].tobytes() == second[2][name].tobytes() for name in first[2])
+
+
+def test_there_are_never_more_workers_than_images_in_a_batch() -> None:
+    with Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(91), batch_size=30, workers=2) as trainer:
+        assert trainer.workers == 1  # the last batch has one image
+        trainer.train_epoch(1)
+
+
+@pytest.mark.parametrize(("size", "replicas"), [(64, 2), (31, 2), (7, 3), (5, 5)])
+def test_shares_cover_the_batch(size: int, replicas: int) -> None:
+    shares = [share_of(size, rank, replicas) for rank in range(replicas)]
+    assert [row for share in shares for row in range(share.start, share.start + share.size)] == list(range(size))
+    assert max(share.size for share in shares) - min(share.size for share in shares) <= 1
+
+
+def test_a_killed_worker_ends_the_run_with_one_sentence_and_no_process() -> None:
+    trainer = Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2)
+    processes = trainer.engine.processes  # type: ignore[union-attr]
+    trainer.train_epoch(1)
+    os.kill(processes[1].pid, signal.SIGKILL)
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match=r"worker 1 of 2 died \(signal 9\)"):
+        trainer.train_epoch(2)
+    assert time.monotonic() - began < 10
+    assert not any(process.is_alive() for process in processes)
+    trainer.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_fails_says_why() -> None:
+    trainer = Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2)
+    with pytest.raises(TrainingError, match="worker [01] of 2 failed.*KeyError: 'nothing images'") as caught:
+        trainer.engine.predict("nothing", 0, 30)
+    assert "Traceback" not in str(caught.value)
+    trainer.close()
+    assert multiprocessing.active_children() == []
+
+
+SCRIPT = """
+import sys
+from scratchnet import Adam, SoftmaxCrossEntropy
+from scratchnet.training import Trainer
+from tests.training.problem import dataset, network
+if __name__ == "__main__":
+    with Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2) as trainer:
+        print(*(process.pid for process in trainer.engine.processes), flush=True)
+        epoch = 0
+        while True:
+            epoch += 1
+            trainer.train_epoch(epoch)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    )
+    assert parent.stdout is not None
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(workers) == 2
+    time.sleep(0.3)
+    parent.send_signal(how)
+    parent.communicate(timeout=20)
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in workers)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
