@@ -1,0 +1,102 @@
+"""The same network on another device: a stand-in everywhere, CuPy where there is a GPU."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scratchnet import (
+    Adam,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    GumbelSoftmax,
+    GumbelSoftmaxCrossEntropy,
+    MaxPooling2D,
+    ReLU,
+    Sequential,
+    Softmax,
+    SoftmaxCrossEntropy,
+)
+from scratchnet.backend import Device, get_device
+from scratchnet.training import Trainer
+from tests.backend.strict_device import DeviceArray, StrictDevice
+from tests.training.problem import dataset
+
+
+def gpu_or_stand_in(request: pytest.FixtureRequest) -> Any:
+    return StrictDevice() if request.param == "stand-in" else get_device("gpu")
+
+
+device = pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])(gpu_or_stand_in)
+
+LAYERS: list[Any] = [
+    lambda: Conv2D(4, 3, padding="same"),
+    lambda: Conv2D(4, (2, 3), strides=2, padding="same", dilation_rate=1, use_bias=False),
+    lambda: Conv2D(4, 3, dilation_rate=2),
+    lambda: MaxPooling2D(3, 2, "same"),
+    lambda: AveragePooling2D(3, 2, "same"),
+    GlobalAveragePooling2D,
+    ReLU,
+    lambda: Dropout(0.3),
+    BatchNormalization,
+    Flatten,
+]
+FLAT: list[Any] = [lambda: Dense(5), Softmax, lambda: GumbelSoftmax(0.5), lambda: GumbelSoftmax(0.5, True), ReLU]
+
+
+@pytest.mark.parametrize("make", [*LAYERS, *FLAT])
+@pytest.mark.parametrize("training", [False, True])
+def test_every_layer_is_the_same_as_on_the_cpu(make: Any, training: bool, device: Device) -> None:
+    source = np.random.default_rng(0)
+    shape = (4, 9, 10, 18) if make in LAYERS else (6, 7)
+    x, results = source.standard_normal(shape), []
+    for where in (get_device("cpu"), device):
+        layer = make()
+        layer.build(shape[1:], dtype="float64", device=where)
+        y = layer.forward(where.to_device(x), training)
+        dy = np.random.default_rng(1).standard_normal(y.shape)
+        dx = layer.backward(where.to_device(dy))
+        arrays = [y, dx, *layer.gradients.values(), *layer.state.values()]
+        results.append([where.to_host(array) for array in arrays])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("head", [SoftmaxCrossEntropy(), GumbelSoftmaxCrossEntropy(0.5, seed=1)])
+def test_training_is_the_same_as_on_the_cpu(head: Any, device: Device) -> None:
+    results = []
+    for where in (get_device("cpu"), device):
+        network = Sequential(
+            [
+                Conv2D(6, 3, padding="same"), ReLU(), MaxPooling2D(), Conv2D(16, 3), BatchNormalization(), ReLU(),
+                Dropout(0.2), Flatten(), Dense(5),
+            ]
+        )  # fmt: skip
+        network.build((8, 8, 3), dtype="float64", device=where)
+        with Trainer(network, head, Adam(), dataset(), batch_size=32, workers=1) as trainer:
+            losses = [trainer.train_epoch(epoch).loss for epoch in (1, 2)]
+            results.append((losses, trainer.predict("test"), network.weights()))
+    (loss, logits, weights), (loss_2, logits_2, weights_2) = results
+    assert loss_2 == pytest.approx(loss, rel=1e-9)
+    np.testing.assert_allclose(logits_2, logits, rtol=1e-6, atol=1e-8)
+    assert all(np.allclose(weights_2[name], weights[name], rtol=1e-6, atol=1e-8) for name in weights)
+
+
+def test_the_stand_in_refuses_host_arrays() -> None:
+    ours, host = StrictDevice().to_device(np.ones(3)), np.ones(3)
+    assert isinstance(ours + 1.0, DeviceArray)
+    with pytest.raises(TypeError, match="host array"):
+        ours + host
+    with pytest.raises(TypeError, match="host array"):
+        ours[...] = host
+    with pytest.raises(AttributeError, match="sliding_window_view"):
+        StrictDevice().xp.sliding_window_view
+    layer = Dense(2)
+    layer.build((3,), dtype="float64", device=StrictDevice())
+    with pytest.raises(TypeError, match="not an array of the gpu"):
+        layer.forward(np.ones((1, 3)))
