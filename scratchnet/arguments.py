@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value it was given, or raises ValueError that says what was wanted."""
+"""Checks of arguments: each returns the value in its plain form, or raises an error that says what was wanted."""
 
 from math import inf
 from typing import Any
@@ -38,6 +38,30 @@ def fraction(value: Any, what: str, owner: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < 1:
         raise _complain(value, what, owner, "a number from 0 up to, but not including, 1")
     return float(value)
+
+
+def shape(value: Any, owner: str) -> tuple[int, ...]:
+    """The shape of one image or vector, without the batch axis."""
+    if not isinstance(value, tuple | list) or not value or not all(is_integer(size) and size > 0 for size in value):
+        raise _complain(value, "the input shape", owner, "a tuple of positive integers (without the batch axis)")
+    return tuple(int(size) for size in value)
+
+
+def seed(value: Any, owner: str) -> int:
+    if not is_integer(value) or not 0 <= value < 1 << 63:
+        raise _complain(value, "seed", owner, "an integer from 0 to 2^63 - 1")
+    return int(value)
+
+
+def dtype(value: Any, owner: str) -> np.dtype[Any]:
+    """float32 or float64; TypeError for anything else."""
+    try:
+        wanted = np.dtype(value)
+    except TypeError:
+        wanted = np.dtype(object)
+    if wanted not in (np.float32, np.float64):
+        raise TypeError(f"{owner}: the dtype {value!r} is not supported: use float32 or float64")
+    return wanted
 
 
 def one_of(value: Any, choices: tuple[str, ...], what: str, owner: str) -> Any:

@@ -11,10 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from scratchnet import arguments
 from scratchnet.arguments import positive_number
 from scratchnet.backend import Array, Clock, Memory, Noise, get_device, run
 from scratchnet.backend.noise import HEAD, gumbel, uniform
-from scratchnet.layers.layer import Share, checked_dtype, whole
+from scratchnet.layers.layer import Share, whole
 from scratchnet.layers.softmax import gumbel_in_place
 
 
@@ -28,6 +29,8 @@ class SoftmaxCrossEntropy:
     name = "softmax"
 
     def __call__(self, logits: Array, labels: Array, step: int = 0) -> tuple[float, Array]:
+        if not hasattr(logits, "dtype"):
+            raise TypeError(f"{self.name} head: logits are a {type(logits).__name__}, not an array")
         device = get_device("cpu" if isinstance(logits, np.ndarray) else "gpu")
         labels = self._checked(logits, device.xp.asarray(labels))
         bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), Clock(step))
@@ -36,7 +39,7 @@ class SoftmaxCrossEntropy:
         return float(bound.loss), bound.dlogits
 
     def _checked(self, logits: Array, labels: Array) -> Array:
-        checked_dtype(getattr(logits, "dtype", type(logits)), f"{self.name} head: logits")
+        arguments.dtype(logits.dtype, f"{self.name} head: logits")
         if logits.ndim != 2 or 0 in logits.shape:
             raise ValueError(f"{self.name} head: logits have the shape {logits.shape} where (N, K) is wanted")
         if labels.dtype.kind not in "iu":
@@ -124,7 +127,7 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
         self.temperature: Any = temperature
         if not callable(temperature):
             self.temperature = positive_number(temperature, "temperature", f"{self.name} head")
-        self.seed = seed
+        self.seed = arguments.seed(seed, f"{self.name} head")
 
     def temperature_at(self, step: int) -> float:
         return self.temperature(step) if callable(self.temperature) else self.temperature

@@ -7,8 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from scratchnet import arguments
 from scratchnet.backend import Array, Device, Memory
-from scratchnet.layers.layer import Layer, Module, Share, Vector, as_device, checked_dtype
+from scratchnet.layers.layer import Layer, Module, Share, Vector, as_device
 
 
 class BoundNetwork:
@@ -72,10 +73,15 @@ class Sequential(Module):
 
     def configure(self, input_shape: tuple[int, ...], dtype: Any, device: Device) -> tuple[int, ...]:
         """Shapes, names and the places of all parameters in the flat vectors, without any array."""
-        self.dtype, self.device, self._bound = checked_dtype(dtype, self.name), device, None
-        shape = self.input_shape = tuple(int(size) for size in input_shape)
+        self.dtype, self.device, self._bound = arguments.dtype(dtype, self.name), device, None
+        shape = self.input_shape = arguments.shape(input_shape, self.name)
         names: Counter[str] = Counter()
         for stream, layer in enumerate(self.layers):
+            if layer.built and layer.clock is not self.clock:
+                raise ValueError(
+                    f"{self.name}: layer {stream}, {layer.name}, is in use already, alone or in another network: "
+                    "make a new one, or take its unbuilt() copy"
+                )
             layer.name = layer.kind + (f"_{names[layer.kind]}" if names[layer.kind] else "")
             names[layer.kind] += 1
             layer.stream, layer.clock = stream, self.clock
@@ -98,6 +104,11 @@ class Sequential(Module):
     def unbuilt(self) -> Self:
         """A copy with the same layers and no arrays."""
         return type(self)([layer.unbuilt() for layer in self.layers], self.name)
+
+    def __reduce__(self) -> Any:
+        if not self.built:
+            return type(self), (self.layers, self.name)
+        return _restore, (self.unbuilt(), self.input_shape, self.dtype, self.device, self.clock.step, self.weights())
 
     def bind(
         self,
@@ -174,3 +185,13 @@ class Sequential(Module):
     def _needs_build(self, what: str) -> None:
         if not self.built:
             raise RuntimeError(f"{self.name}: {what} needs the shapes: call build(input_shape) first")
+
+
+def _restore(
+    network: Sequential, input_shape: tuple[int, ...], dtype: Any, device: Device, step: int, weights: Any
+) -> Sequential:
+    """What unpickling and copying make of a built network: the layers' views and the flat vectors belong together."""
+    network.build(input_shape, dtype, device)
+    network.set_weights(weights)
+    network.clock.step = step
+    return network

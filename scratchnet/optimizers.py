@@ -22,6 +22,8 @@ class Optimizer:
 
     def build(self, parameters: Array, slots: dict[str, Array] | None = None, device: Device | None = None) -> None:
         """Start at step 0 on this vector; `slots` are the vectors to use for the optimizer's own state."""
+        if getattr(parameters, "ndim", None) != 1:
+            raise ValueError(f"{self.name}: the parameters are to be one flat vector, as a network's `parameters` are")
         self.device = device or get_device("cpu" if isinstance(parameters, np.ndarray) else "gpu")
         self.parameters, self.memory, self.step = parameters, Memory(self.device, parameters.dtype), 0
         self.state = slots or {name: self.memory.buffer(parameters.size) for name in self.slots}
@@ -31,11 +33,9 @@ class Optimizer:
         """One step along the sum of these gradient vectors (one a worker)."""
         if getattr(self, "parameters", None) is None:
             raise RuntimeError(f"{self.name}: update comes after build(parameters)")
-        for gradient in gradients:
-            if gradient.shape != self.parameters.shape:
-                raise ValueError(
-                    f"{self.name}: the gradients have the shape {gradient.shape}, not {self.parameters.shape}"
-                )
+        shapes = [np.shape(gradient) for gradient in gradients]
+        if not shapes or any(shape != self.parameters.shape for shape in shapes):
+            raise ValueError(f"{self.name}: the gradients have the shapes {shapes}, not {self.parameters.shape}")
         ops, size = self.device.ops, self.parameters.size
         run(self._advance)
         with self.memory.scratch() as take:
@@ -93,7 +93,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """m += (1 - beta_1)(g - m); v += (1 - beta_2)(g g - v); w -= rate m / (sqrt(v) + floor) at step t, where
+    """m += (1 - beta_1)(g - m); v = beta_2 v + (1 - beta_2) g g; w -= rate m / (sqrt(v) + floor) at step t, where
 
         rate = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t).
 
@@ -122,6 +122,7 @@ class Adam(Optimizer):
         correction_1, correction_2 = 1 - self.beta_1**step, sqrt(1 - self.beta_2**step)
         return {
             "follow_1": 1 - self.beta_1,
+            "keep_2": self.beta_2,
             "follow_2": 1 - self.beta_2,
             "rate": self.learning_rate * correction_2 / correction_1,
             "floor": self.epsilon * (correction_2 if self.epsilon_placement == "pytorch" else 1),
@@ -133,8 +134,8 @@ class Adam(Optimizer):
         ops.multiply(t, scalars["follow_1"], out=t)
         ops.add(m, t, out=m)
         ops.multiply(g, g, out=t)
-        ops.subtract(t, v, out=t)
         ops.multiply(t, scalars["follow_2"], out=t)
+        ops.multiply(v, scalars["keep_2"], out=v)
         ops.add(v, t, out=v)
         ops.sqrt(v, out=t)
         ops.add(t, scalars["floor"], out=t)

@@ -1,5 +1,8 @@
 """Networks: flat vectors, fusion, summary, weights."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -53,7 +56,10 @@ def test_gradients_of_whole_networks() -> None:
     x = np.random.default_rng(2).standard_normal((4, 9, 9, 3))
     assert check_gradients(small(), x) < 1e-7
     varied = Sequential(
-        [Conv2D(6, 3, strides=2), BatchNormalization(), ReLU(), Dropout(0.3), Conv2D(16, 2), GlobalAveragePooling2D(), Dense(3)]
+        [
+            Conv2D(6, 3, strides=2), BatchNormalization(), ReLU(), Dropout(0.3), Conv2D(16, 2),
+            GlobalAveragePooling2D(), Dense(3),
+        ]
     )  # fmt: skip
     assert check_gradients(varied, x) < 1e-7
     assert check_gradients(varied, x, training=False) < 1e-7
@@ -152,3 +158,26 @@ def test_what_cannot_be_a_network_is_refused() -> None:
         Sequential([Conv2D(2, 3), Conv2D(2, 3)]).build((4, 4, 3))
     with pytest.raises(TypeError, match="float16"):
         Sequential([layer]).build((4,), dtype="float16")
+
+
+def test_copies_and_pickles_are_whole_networks() -> None:
+    network, x = small(), np.random.default_rng(0).standard_normal((2, 12, 12, 3)).astype("float32")
+    assert [type(layer) for layer in copy.deepcopy(network).layers] == [type(layer) for layer in network.layers]
+    network.build((12, 12, 3), seed=3)
+    y = network.forward(x)
+    for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        np.testing.assert_array_equal(twin.forward(x), y)
+        assert twin.clock.step == 2
+        twin.parameters.fill(0)
+        assert not twin.forward(x).any()
+    np.testing.assert_array_equal(network.forward(x), y)
+
+
+def test_a_layer_belongs_to_one_network() -> None:
+    layer = Dense(3)
+    first = Sequential([layer])
+    first.build((4,))
+    first.build((5,))  # again is fine
+    with pytest.raises(ValueError, match=r"layer 0, dense, is in use already"):
+        Sequential([layer]).build((4,))
+    Sequential([layer.unbuilt()]).build((4,))

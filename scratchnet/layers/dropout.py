@@ -1,5 +1,6 @@
 """Dropout."""
 
+from scratchnet import arguments
 from scratchnet.arguments import fraction
 from scratchnet.backend import Array, Noise, run
 from scratchnet.layers.layer import Layer
@@ -14,7 +15,8 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, seed: int = 0) -> None:
         super().__init__()
-        self.rate, self.seed, self.dropping = fraction(rate, "rate", self.name), seed, False
+        self.rate, self.seed = fraction(rate, "rate", self.name), arguments.seed(seed, self.name)
+        self.dropping = False
 
     def allocate(self) -> None:
         super().allocate()

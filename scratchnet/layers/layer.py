@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from scratchnet import arguments
 from scratchnet.backend import Array, Clock, Device, Memory, get_device
 from scratchnet.backend.noise import INITIALIZERS, generator
 from scratchnet.initializers import Initializer
@@ -98,6 +99,9 @@ class Module:
         self._bound.compute_gradients()
         return self._fresh(self._bound.dx)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_bound": None}
+
     def _fresh(self, array: Array) -> Array:
         return self.device.xp.array(array, order="C")
 
@@ -115,13 +119,6 @@ class Module:
             raise ValueError(f"{self.name}: {what} has the shape {shape} where {text} is wanted")
         if not len(shape) or shape[0] == 0:
             raise ValueError(f"{self.name}: {what} holds no images (shape {shape}); a batch has at least one")
-
-
-def checked_dtype(dtype: Any, name: str) -> np.dtype[Any]:
-    wanted = np.dtype(dtype)
-    if wanted not in (np.float32, np.float64):
-        raise TypeError(f"{name}: the dtype {wanted} is not supported: use float32 or float64")
-    return wanted
 
 
 def as_device(device: str | Device | None) -> Device:
@@ -183,10 +180,8 @@ class Layer(Module):
     # --- what all layers share
 
     def configure(self, input_shape: tuple[int, ...], dtype: Any, device: Device) -> tuple[int, ...]:
-        self.input_shape = tuple(int(size) for size in input_shape)
-        self.dtype, self.device = checked_dtype(dtype, self.name), device
-        if any(size < 1 for size in self.input_shape):
-            raise ValueError(f"{self.name}: the input shape {self.input_shape} has an axis without entries")
+        self.input_shape = arguments.shape(input_shape, self.name)
+        self.dtype, self.device = arguments.dtype(dtype, self.name), device
         self.output_shape = self.infer(self.input_shape)
         self._bound = None
         return self.output_shape
@@ -198,7 +193,7 @@ class Layer(Module):
         self.built = True
 
     def initialize(self, seed: int) -> None:
-        source = generator(seed, INITIALIZERS, self.stream)
+        source = generator(arguments.seed(seed, self.name), INITIALIZERS, self.stream)
         for name, array in self.arrays().items():
             self.device.load(self.initializers[name](array.shape, source).astype(self.dtype), out=array)
 

@@ -1,25 +1,21 @@
 """Softmax and Gumbel-softmax as layers: probabilities, and differentiable samples, from logits."""
 
+from scratchnet import arguments
 from scratchnet.arguments import positive_number
 from scratchnet.backend import Array, Noise, Ops, run
 from scratchnet.layers.layer import Layer
 
 
 class Softmax(Layer):
-    """y = exp(x - max x) / sum exp(x - max x) over the last axis. Input and output (N, K).
+    """y = exp(x - max x) / sum exp(x - max x) over the last axis. Input and output (N, ..., K).
 
     dx = y (dy - sum(dy y)).
     """
 
-    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(input_shape) != 1:
-            raise ValueError(f"{self.name}: the input shape is {input_shape} where (classes,) is wanted")
-        return input_shape
-
     def allocate(self) -> None:
         super().allocate()
-        rows = self.share.size
-        self.soft, self.row = self.memory.buffer(rows, *self.input_shape), self.memory.buffer(rows)
+        self.soft = self.memory.activation(self.share.size, self.input_shape)
+        self.row = self.memory.buffer(self.share.size, *self.input_shape[:-1])
 
     def compute(self, training: bool) -> None:
         self._softmax(self.x)
@@ -27,24 +23,24 @@ class Softmax(Layer):
 
     def _softmax(self, logits: Array) -> None:
         ops, soft, row = self.ops, self.soft, self.row
-        ops.max(logits, axis=1, out=row)
-        ops.subtract(logits, row[:, None], out=soft)
+        ops.max(logits, axis=-1, out=row)
+        ops.subtract(logits, row[..., None], out=soft)
         ops.exp(soft, out=soft)
-        ops.sum(soft, axis=1, out=row)
-        ops.divide(soft, row[:, None], out=soft)
+        ops.sum(soft, axis=-1, out=row)
+        ops.divide(soft, row[..., None], out=soft)
 
     def compute_gradients(self) -> None:
         ops = self.ops
         ops.multiply(self.dy, self.soft, out=self.dx)
-        ops.sum(self.dx, axis=1, out=self.row)
-        ops.subtract(self.dy, self.row[:, None], out=self.dx)
+        ops.sum(self.dx, axis=-1, out=self.row)
+        ops.subtract(self.dy, self.row[..., None], out=self.dx)
         ops.multiply(self.dx, self.soft, out=self.dx)
 
 
 class GumbelSoftmax(Softmax):
     """y = softmax((x + g) / temperature) with fresh Gumbel noise g at every forward, training or not.
 
-    Input and output (N, K). With `straight_through` the output is the one-hot vector of the largest entry, and the
+    Input and output (N, ..., K). With `straight_through` the output is the one-hot vector of the largest entry, and the
     gradient is that of the soft y. The noise is a function of (seed, layer, step, position). Raises ValueError unless
     the temperature is positive and finite. Sources: Jang, Gu and Poole 2016, equation 2 and section 2.2; Maddison, Mnih
     and Teh 2016.
@@ -53,14 +49,15 @@ class GumbelSoftmax(Softmax):
     def __init__(self, temperature: float = 1.0, straight_through: bool = False, seed: int = 0) -> None:
         super().__init__()
         self.temperature = positive_number(temperature, "temperature", self.name)
-        self.straight_through, self.seed = straight_through, seed
+        self.straight_through, self.seed = straight_through, arguments.seed(seed, self.name)
 
     def allocate(self) -> None:
         super().allocate()
         rows, shape, memory = self.share.size, self.input_shape, self.memory
         self.noise = Noise(self.seed, self.stream, self.clock, self.share.start, rows, shape)
-        self.noisy, self.inverse_temperature = memory.buffer(rows, *shape), memory.constant(1 / self.temperature)
-        self.largest, self.classes = memory.buffer(rows, dtype="int64"), self.device.xp.arange(shape[0])
+        self.noisy, self.inverse_temperature = memory.activation(rows, shape), memory.constant(1 / self.temperature)
+        self.largest = memory.buffer(rows, *shape[:-1], dtype="int64")
+        self.classes = self.device.xp.arange(shape[-1])
 
     def compute(self, training: bool) -> None:
         run(self._draw)
@@ -69,8 +66,8 @@ class GumbelSoftmax(Softmax):
         self.ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)
         self._softmax(self.noisy)
         if self.straight_through:
-            self.ops.argmax(self.noisy, axis=1, out=self.largest)
-            self.ops.equal(self.largest[:, None], self.classes, out=self.y)
+            self.ops.argmax(self.noisy, axis=-1, out=self.largest)
+            self.ops.equal(self.largest[..., None], self.classes, out=self.y)
         else:
             self.ops.copy(self.soft, out=self.y)
 

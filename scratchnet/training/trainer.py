@@ -10,6 +10,7 @@ import numpy as np
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
+from scratchnet import arguments
 from scratchnet.arguments import positive_integer
 from scratchnet.backend import Device
 from scratchnet.backend.noise import SHUFFLE, generator
@@ -69,7 +70,7 @@ class Trainer:
     ) -> None:
         if network.built and network.device.name != "cpu":
             if workers not in (None, 1):
-                raise ValueError(f"trainer: workers share the work of a CPU, and device {network.device.name!r} takes one")
+                raise ValueError(f"trainer: workers share the work of a CPU; device {network.device.name!r} takes one")
             workers = 1
         workers = cpu_count(only_physical_cores=True) if workers is None else workers
         size = len(dataset.train)
@@ -89,7 +90,8 @@ class Trainer:
                     f"labels of {dataset.name} go from {low} to {high} where the network has "
                     f"{network.output_shape[0]} outputs"
                 )
-        self.network, self.dataset, self.seed, self.device = network, dataset, seed, network.device
+        self.network, self.dataset, self.device = network, dataset, network.device
+        self.seed = arguments.seed(seed, "trainer")
         self.steps = -(-size // self.batch_size)
         job = Job(network.unbuilt(), network.input_shape, head, optimizer, self.batch_size, self.workers)
         layout = self._layout(optimizer)

@@ -69,7 +69,7 @@ def test_every_operation_is_numpys(dtype: type) -> None:
 
 
 def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(ValueError, match="'tpu'.*'cpu', 'gpu'"):
+    with pytest.raises(ValueError, match=r"'tpu'.*'cpu', 'gpu'"):
         get_device("tpu")
 
 
@@ -79,7 +79,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence() -> None:
 
         cupy.cuda.runtime.getDeviceCount()
     except Exception:
-        with pytest.raises(DeviceError, match="device 'gpu' needs .*'cpu'") as caught:
+        with pytest.raises(DeviceError, match=r"device 'gpu' needs .*'cpu'") as caught:
             get_device("gpu")
         assert caught.value.exit_status == 2
     else:

@@ -79,10 +79,8 @@ def by_both(kind: Any, seed: int, shape: Any, filters: int, size: Any, padding: 
 def test_winograd_is_the_convolution(
     seed: int, height: int, width: int, images: int, channels: int, filters: int, padding: str, relu: bool, pool: bool
 ) -> None:
-    smallest = min(height, width) - (2 if padding == "valid" else 0)
-    by_both(
-        Winograd, seed, (images, height, width, channels), filters, (3, 3), padding, relu, pool and relu and smallest >= 2
-    )
+    shape, smallest = (images, height, width, channels), min(height, width) - (2 if padding == "valid" else 0)
+    by_both(Winograd, seed, shape, filters, (3, 3), padding, relu, pool and relu and smallest >= 2)
 
 
 @given(

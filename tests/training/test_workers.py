@@ -79,7 +79,7 @@ def test_a_killed_worker_ends_the_run_with_one_sentence_and_no_process() -> None
 
 def test_a_worker_that_fails_says_why() -> None:
     trainer = Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2)
-    with pytest.raises(TrainingError, match="worker [01] of 2 failed.*KeyError: 'nothing images'") as caught:
+    with pytest.raises(TrainingError, match=r"worker [01] of 2 failed.*KeyError: 'nothing images'") as caught:
         trainer.engine.predict("nothing", 0, 30)
     assert "Traceback" not in str(caught.value)
     trainer.close()

@@ -1,0 +1,64 @@
+"""Dense and Flatten."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scratchnet.kernels import reference
+from scratchnet.layers import Dense, Flatten
+from tests.reference.checks import TOLERANCE, assert_close, randomize
+from tests.reference.strategies import generators
+
+DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
+
+
+@DTYPES
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 20), st.integers(1, 9)), use_bias=st.booleans(), rng=generators()
+)
+def test_dense(dtype: str, shape: tuple[int, int, int], use_bias: bool, rng: np.random.Generator) -> None:
+    batch, features, units = shape
+    layer = Dense(units, use_bias=use_bias)
+    assert layer.build((features,), dtype=dtype) == (units,)
+    assert set(layer.parameters) == ({"kernel", "bias"} if use_bias else {"kernel"})
+    randomize(layer, rng)
+    x, dy = rng.normal(size=(batch, features)).astype(dtype), rng.normal(size=(batch, units)).astype(dtype)
+    y, dx = layer.forward(x, training=True), layer.backward(dy)
+    expected_dx, expected_dkernel, expected_dbias = reference.dense_backward(x, layer.kernel, dy)
+    bias = layer.bias if use_bias else np.zeros(units)
+    assert y.dtype == dx.dtype == layer.dkernel.dtype == dtype
+    assert_close(y, reference.dense(x, layer.kernel, bias), TOLERANCE[dtype])
+    assert_close(dx, expected_dx, TOLERANCE[dtype])
+    assert_close(layer.dkernel, expected_dkernel, TOLERANCE[dtype])
+    if use_bias:
+        assert_close(layer.dbias, expected_dbias, TOLERANCE[dtype])
+
+
+def test_initial_values() -> None:
+    layer = Dense(300)
+    layer.build((200,), dtype="float64", seed=3)
+    limit = np.sqrt(6 / 500)
+    assert np.all(layer.bias == 0)
+    assert 0.99 * limit < np.max(np.abs(layer.kernel)) <= limit
+    assert abs(np.std(layer.kernel) / (limit / np.sqrt(3)) - 1) < 0.02
+
+
+@pytest.mark.parametrize("units", [0, -3, 2.5, "4", None])
+def test_bad_units(units: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"(?i)dense"):
+        Dense(units).build((3,))
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 1), (3, 7)])
+def test_flatten_keeps_row_major_order(dtype: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    layer = Flatten()
+    assert layer.build(shape[1:], dtype=dtype) == (int(np.prod(shape[1:])),)
+    y = layer.forward(x)
+    assert np.array_equal(y, x.reshape(shape[0], -1))
+    assert np.array_equal(layer.backward(2 * y), 2 * x)
+    assert layer.parameters == {}
