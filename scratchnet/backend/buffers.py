@@ -76,7 +76,8 @@ class Memory:
 
     def constant(self, value: float) -> Array:
         """A scalar operand: an array of no axes is what NumPy takes fastest, and what a replayed step can change."""
-        return self.device.to_device(np.array(value, self.dtype))
+        with np.errstate(over="ignore"):  # an absurd learning rate is infinite in float32, and the loss will tell
+            return self.device.to_device(np.array(value, self.dtype))
 
     def activation(self, batch: int, shape: tuple[int, ...], dtype: Any = None, take: Any = None) -> Array:
         """An activation of logical shape (batch, *shape), lasting or of scratch; images lie in the device's order."""

@@ -84,7 +84,7 @@ class Workers:
         self.job, self.pipes, self.processes = job, [], []
         barrier = Barrier(context, job.replicas)
         try:
-            with one_blas_thread():
+            with one_blas_thread(), no_interrupt():
                 for rank in range(job.replicas):
                     pipe, theirs = context.Pipe()
                     process = context.Process(
@@ -160,7 +160,7 @@ class Workers:
 
 def _serve(pipe: Connection, rank: int, job: Job, shared: SharedArrays, barrier: Barrier) -> None:
     """The life of a worker: build, then do what each message says, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with threadpool_limits(1):
             together = Together(lambda: barrier.wait(rank), shared.arrays["exchange"])
@@ -175,6 +175,19 @@ def _serve(pipe: Connection, rank: int, job: Job, shared: SharedArrays, barrier:
     except Exception as error:
         with suppress(OSError):
             pipe.send((f"{type(error).__name__}: {error}", traceback.format_exc()))
+
+
+@contextmanager
+def no_interrupt() -> Iterator[None]:
+    """Processes started meanwhile do not see Ctrl-C, which reaches the whole group: their parent decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -1,0 +1,73 @@
+"""The networks and settings of the two reports, as data: lay a report's listing beside its recipe, line by line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scratchnet import Sequential
+from scratchnet.experiments.reports import FIRST_GUMBEL, FIRST_SOFTMAX, SECOND_GUMBEL, SECOND_SOFTMAX, Report
+from scratchnet.layers import Conv2D, Dense, Flatten, Layer, MaxPooling2D, ReLU
+
+LEARNING_RATE = 1e-3
+"""Of Adam, in both reports: the default of Keras."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One report's network and training settings; `reports` holds its published figures by head.
+
+    Both reports divide pixels by 255, augment nothing, start from Glorot-uniform kernels and zero biases and
+    optimize with Adam. `temperature` is that of the Gumbel-softmax head.
+    """
+
+    name: str
+    layers: Callable[[int], list[Layer]]
+    batch_size: int
+    temperature: float
+    reports: dict[str, Report]
+
+    def network(self, num_classes: int) -> Sequential:
+        """The network, not yet built, for images of shape (32, 32, 3)."""
+        return Sequential(self.layers(num_classes))
+
+
+def _same_padding(num_classes: int) -> list[Layer]:
+    return [
+        Conv2D(32, 3, padding="same"), ReLU(), MaxPooling2D(2),
+        Conv2D(64, 3, padding="same"), ReLU(), MaxPooling2D(2),
+        Conv2D(128, 3, padding="same"), ReLU(), MaxPooling2D(2),
+        Flatten(),
+        Dense(256), ReLU(),
+        Dense(num_classes),
+    ]  # fmt: skip
+
+
+def _valid_padding(num_classes: int) -> list[Layer]:
+    return [
+        Conv2D(30, 3, padding="valid"), ReLU(), MaxPooling2D(2),
+        Conv2D(70, 3, padding="valid"), ReLU(), MaxPooling2D(2),
+        Conv2D(160, 3, padding="valid"), ReLU(),
+        Flatten(),
+        Dense(64), ReLU(),
+        Dense(num_classes),
+    ]  # fmt: skip
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="same-padding",
+            layers=_same_padding,
+            batch_size=64,
+            temperature=0.5,
+            reports={"softmax": FIRST_SOFTMAX, "gumbel": FIRST_GUMBEL},
+        ),
+        Recipe(
+            name="valid-padding",
+            layers=_valid_padding,
+            batch_size=32,
+            temperature=1.0,
+            reports={"softmax": SECOND_SOFTMAX, "gumbel": SECOND_GUMBEL},
+        ),
+    )
+}

@@ -1,0 +1,140 @@
+"""One experiment: train as configured, evaluate after each epoch, and keep what is on disk complete at all times."""
+
+import platform
+from dataclasses import asdict
+from functools import partial
+
+import numpy as np
+
+import scratchnet
+from scratchnet import Sequential
+from scratchnet.backend import Device, get_device
+from scratchnet.backend.noise import SAMPLING, gumbel, uniform
+from scratchnet.data import Dataset, load_dataset
+from scratchnet.errors import DeviceError, TrainingError
+from scratchnet.experiments import artifacts
+from scratchnet.experiments.config import Config
+from scratchnet.experiments.metrics import Evaluation, evaluate
+from scratchnet.experiments.plots import draw
+from scratchnet.experiments.result import Epoch, Result
+from scratchnet.optimizers import Adam
+from scratchnet.training import Trainer
+
+IMAGE_SHAPE = 32, 32, 3
+
+
+class Observer:
+    """Is told how an experiment goes on; this one does nothing with it."""
+
+    def note(self, message: str) -> None:
+        """Something the user should know."""
+
+    def start(self, dataset: Dataset, network: Sequential) -> None:
+        """Training is about to begin."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
+        """A step of an epoch is done; loss and accuracy are means over the epoch so far."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch is done, evaluated and written."""
+
+
+def run_experiment(config: Config, observer: Observer | None = None) -> Result:
+    """Train, evaluate and write the files of an experiment; return what stands in its metrics.json.
+
+    After each epoch metrics.json, history.csv, confusion.csv and weights.npz replace those of the epoch before, or
+    of an earlier run in the same folder, one by one and each in one go; nothing else in the folder is touched.
+    At the end come curves.png and confusion.png, where matplotlib is installed. Raises DeviceError, DataError,
+    TrainingError for a loss or a logit that is not finite, and ScratchnetError where a file cannot be written.
+    """
+    progress, observer = observer is not None, observer or Observer()
+    device = _choose_device(config.device, observer)
+    dataset = load_dataset(config.data, progress=progress)
+    artifacts.prepare(config.output)
+    network = config.recipe.network(dataset.num_classes)
+    network.build(IMAGE_SHAPE, device=device, seed=config.seed)
+    observer.start(dataset, network)
+    with Trainer(
+        network,
+        config.make_head(),
+        Adam(learning_rate=config.learning_rate),
+        dataset,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=config.workers if device.name == "cpu" else 1,  # device auto may have found a GPU
+    ) as trainer:
+        result = Result(
+            recipe=config.recipe.name,
+            head=config.head,
+            temperature=config.temperature,
+            seed=config.seed,
+            device=device.name,
+            dataset=dataset.name,
+            batch_size=trainer.batch_size,
+            learning_rate=config.learning_rate,
+            workers=trainer.workers,
+            versions=_versions(device),
+        )
+        for epoch in range(1, config.epochs + 1):
+            trained = trainer.train_epoch(epoch, on_step=partial(observer.step, epoch))
+            evaluation = _evaluate(trainer.predict("test"), dataset.test.labels, config.seed, epoch)
+            record = Epoch(
+                epoch=epoch,
+                seconds=trained.seconds,
+                train_loss=trained.loss,
+                train_accuracy=trained.accuracy,
+                test_loss=evaluation.loss,
+                test_accuracy=evaluation.figures.accuracy,
+                test_accuracy_sampled=evaluation.figures.accuracy_sampled,
+            )
+            result.epochs.append(record)
+            if epoch == config.epochs:
+                result.final = evaluation.figures
+            _save(config, result, evaluation, network)
+            observer.epoch(record)
+    try:
+        draw(config.output, result, config.report, evaluation.confusion, dataset)
+    except ModuleNotFoundError:
+        observer.note("matplotlib is not installed: pip install scratchnet[plot] draws curves.png and confusion.png")
+    return result
+
+
+def _choose_device(name: str, observer: Observer) -> Device:
+    if name != "auto":
+        return get_device(name)
+    try:
+        return get_device("gpu")
+    except DeviceError as error:
+        observer.note(f"device auto takes the CPU: {error}")
+        return get_device("cpu")
+
+
+def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> Evaluation:
+    """The sampled predictions are a function of seed and epoch alone, and share no noise with training."""
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            f"the logits of the test images are not finite after epoch {epoch}: lower the learning rate"
+        )
+    return evaluate(logits, labels, noise=gumbel(uniform(seed, SAMPLING, epoch, 0, *logits.shape)))
+
+
+def _save(config: Config, result: Result, evaluation: Evaluation, network: Sequential) -> None:
+    folder, rows = config.output, [asdict(epoch) for epoch in result.epochs]
+    artifacts.write_json(folder / "metrics.json", asdict(result))
+    artifacts.write_csv(folder / "history.csv", [rows[0], *(row.values() for row in rows)])
+    artifacts.write_csv(folder / "confusion.csv", evaluation.confusion.tolist())
+    artifacts.write_npz(folder / "weights.npz", network.weights())
+
+
+def _versions(device: Device) -> dict[str, str]:
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    versions = {
+        "python": platform.python_version(),
+        "scratchnet": scratchnet.__version__,
+        "numpy": np.__version__,
+        "blas": f"{blas['name']} {blas['version']}",
+        "platform": platform.platform(),
+    }
+    if device.xp is not np:
+        versions["cupy"] = device.xp.__version__
+    return versions
