@@ -63,6 +63,7 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
         seed=config.seed,
         workers=config.workers if device.name == "cpu" else 1,  # device auto may have found a GPU
     ) as trainer:
+        dataset = trainer.dataset  # the same images in shared memory; those read from the disk can go
         result = Result(
             recipe=config.recipe.name,
             head=config.head,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from typing import Self
 
@@ -14,7 +14,7 @@ from scratchnet import arguments
 from scratchnet.arguments import positive_integer
 from scratchnet.backend import Device
 from scratchnet.backend.noise import SHUFFLE, generator
-from scratchnet.data import Dataset
+from scratchnet.data import Dataset, Split
 from scratchnet.errors import TrainingError
 from scratchnet.heads import SoftmaxCrossEntropy
 from scratchnet.network import Sequential
@@ -53,8 +53,8 @@ class Trainer:
     While it is open, the network's parameters are those being trained. Batches are `batch_size` images, the last one of
     an epoch what is left; the images are shuffled anew in every epoch. The results are a function of the seed and the
     number of `workers` (default: the physical cores), of whom there are never more than images in the smallest batch.
-    Raises ValueError where network and
-    data set do not fit together.
+    `dataset` then has its images in the memory that the workers share. Raises ValueError where network and data set
+    do not fit together.
     """
 
     def __init__(
@@ -126,6 +126,12 @@ class Trainer:
             load(split.labels, out=arrays[f"{name} labels"])
         arrays["parameters"][...], arrays["state"][...] = network.parameters, network.state
         network.attach(arrays["parameters"], arrays["gradients"][0], arrays["state"])
+        if self.device.name == "cpu":  # let go of images that the caller may no longer need
+            train, test = (
+                Split(arrays[f"{name} images"].transpose(0, 2, 3, 1), arrays[f"{name} labels"])
+                for name in ("train", "test")
+            )
+            self.dataset = replace(self.dataset, train=train, test=test)
 
     def train_epoch(self, epoch: int, on_step: OnStep | None = None) -> EpochResult:
         """One pass over the shuffled training images; `epoch` counts from 1 and decides the order.
