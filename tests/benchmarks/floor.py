@@ -63,9 +63,11 @@ def product_speed(threads: int) -> float:
 
 
 def describe(work: int, speed: float, threads: int) -> str:
+    seconds = work / speed
+    time_text = f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
     return (
-        f"floor {1e3 * work / speed:.1f} ms: {work / 1e9:.2f} G multiply-adds, as the layers define them, at "
-        f"{speed / 1e9:.0f} G a second (one {SIZE}x{SIZE} matrix product, {threads} BLAS threads)"
+        f"floor {time_text}: {work / 1e9:,.2f} G multiply-adds, as the layers define them, at "
+        f"{speed / 1e9:.0f} G a second (one {SIZE}x{SIZE} matrix product, BLAS threads: {threads})"
     )
 
 
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         header = "million multiply-adds", "forward", "input gradient", "kernel gradient"
         print(report.table(header, rows))
         for number, speed in speeds.items():
-            print(describe(multiply_adds(setting), speed, number))
+            print("  " + describe(multiply_adds(setting), speed, number))
 
 
 if __name__ == "__main__":

@@ -12,24 +12,27 @@ from scratchnet.training import Trainer
 from tests.benchmarks.setting import BATCHES, CLASSES, IMAGE_SHAPE, Setting
 
 
-def trainer(setting: Setting) -> Trainer:
-    """A trainer over the setting's images, in a shuffled order."""
+def random_images(setting: Setting) -> Dataset:
     images, labels = setting.images()
     names = tuple(map(str, range(CLASSES)))
-    dataset = Dataset("random", Split(images, labels), Split(images[:1], labels[:1]), names, (), np.empty(0, np.int64))
+    return Dataset("random", Split(images, labels), Split(images[:1], labels[:1]), names, (), np.empty(0, np.int64))
+
+
+def trainer(setting: Setting, dataset: Dataset) -> Trainer:
+    """A trainer whose order of the images is shuffled."""
     network = setting.network()
     network.build(IMAGE_SHAPE)
     made = Trainer(
         network, SoftmaxCrossEntropy(), Adam(), dataset, batch_size=setting.batch_size, workers=setting.workers
     )
-    made.engine.arrays["order"][...] = np.random.default_rng(0).permutation(len(labels))
+    made.engine.arrays["order"][...] = np.random.default_rng(0).permutation(len(dataset.train))
     return made
 
 
 @contextmanager
 def training_step(setting: Setting) -> Iterator[Callable[[], None]]:
     """A function that makes one step, from gathering uint8 images to the updated parameters."""
-    with trainer(setting) as training:
+    with trainer(setting, random_images(setting)) as training:
         steps = count()
 
         def step() -> None:

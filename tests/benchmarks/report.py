@@ -14,7 +14,7 @@ QUIET = 0.5  # a load average above it means that something else is running
 
 
 def machine() -> str:
-    """One or two lines: processor, cores, libraries, and a warning where the machine is busy."""
+    """Processor, cores, libraries and load average, with a warning where the machine is busy."""
     info = Path("/proc/cpuinfo").read_text()
     model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "unknown")
     blas = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}" for pool in threadpool_info()]
@@ -24,7 +24,8 @@ def machine() -> str:
         f"Python {platform.python_version()}",
         f"NumPy {np.__version__} ({', '.join(blas).strip()})",
         *(f"{name} {_version(package)}" for name, package in (("PyTorch", "torch"), ("TensorFlow", "tensorflow"))),
-        f"load average {load:.2f}" + ("; SOMETHING ELSE IS RUNNING, do not trust the figures" if load > QUIET else ""),
+        f"load average {load:.2f}"
+        + ("; SOMETHING ELSE IS OR WAS RUNNING: do not trust the figures" if load > QUIET else ""),
     )
     return ", ".join(parts)
 
@@ -40,10 +41,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str | float]], decimals
     """Aligned columns, the first to the left and numbers to the right."""
     lines = [list(header), *([_cell(value, decimals) for value in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  " + line[0].ljust(widths[0]) + "".join(f"  {cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
-        for line in lines
-    )
+    form = f"  {{:{widths[0]}}}" + "".join(f"  {{:>{width}}}" for width in widths[1:])
+    return "\n".join(form.format(*line).rstrip() for line in lines)
 
 
 def _cell(value: str | float, decimals: int) -> str:

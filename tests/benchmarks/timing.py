@@ -32,13 +32,14 @@ class Contender:
         theirs.close()
 
     def ask(self, question: Any) -> Any:
-        self.pipe.send(question)
+        with suppress(OSError):  # where it has failed, there is no answer either
+            self.pipe.send(question)
         return self.answer()
 
     def answer(self) -> Any:
         try:
             return self.pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise RuntimeError(f"{self.name} failed: its own message is above") from None
 
     def __enter__(self) -> Self:

@@ -1,0 +1,65 @@
+"""The training step against PyTorch and Keras on TensorFlow: `python -m tests.benchmarks.step`.
+
+A step is forward, backward and Adam on one batch, float32. Ours begins with the uint8 images in memory and includes
+gathering and converting them; the others are given float32 tensors that are there already.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+
+from scratchnet.experiments.recipes import RECIPES
+from tests.benchmarks import breakdown, floor, keras_peer, memory, ours, report, scaling, torch_peer
+from tests.benchmarks.setting import Setting, chosen_recipes, options
+from tests.benchmarks.timing import STEPS, WARM, Contender, prepared, serve_steps, time_rounds
+
+ROUNDS = 16
+PEERS = {
+    "PyTorch, default layout": partial(torch_peer.training_step, channels_last=False),
+    "PyTorch, channels_last": partial(torch_peer.training_step, channels_last=True),
+    "Keras on TensorFlow": keras_peer.training_step,
+}
+
+
+def compare(contenders: Sequence[Contender], setting: Setting, rounds: int) -> str:
+    """A table; the first contender is ours."""
+    with prepared(contenders, setting):
+        seconds = time_rounds(contenders, rounds, WARM, STEPS)
+        usages = [memory.usage(contender.process.pid or 0) for contender in contenders]
+    rows = []
+    for contender, taken, usage in zip(contenders, seconds.T, usages, strict=True):
+        ratio = report.spread(seconds[:, 0] / taken) if contender is not contenders[0] else [""] * len(report.SPREAD)
+        megabytes = (f"{size / 1e6:.0f}" for size in (usage.proportional, usage.summed_peaks))
+        rows.append((contender.name, float(1e3 * np.median(taken)), *ratio, *megabytes))
+    return report.table(("", "ms a step", *report.SPREAD, "PSS, MB", "peak RSS, MB"), rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    chosen = options("Our training step against PyTorch and Keras on TensorFlow.", ROUNDS).parse_args(arguments)
+    print(report.machine())
+    peers, reason = dict(PEERS), keras_peer.missing()
+    if reason:
+        del peers["Keras on TensorFlow"]
+        print(f"Keras on TensorFlow is left out: {reason}")
+    speed = floor.product_speed(chosen.workers)
+    with ExitStack() as stack:
+        everyone = {"ours": ours.training_step} | peers
+        contenders = [stack.enter_context(Contender(name, serve_steps, make)) for name, make in everyone.items()]
+        for recipe in chosen_recipes(chosen.recipe):
+            setting = Setting(recipe, RECIPES[recipe].batch_size, chosen.workers)
+            print(
+                f"\n{recipe}, batch {setting.batch_size}, {chosen.workers} workers (threads); "
+                f"medians of {chosen.rounds} interleaved rounds; ratio: our time to theirs"
+            )
+            print(compare(contenders, setting, chosen.rounds))
+            print("  " + floor.describe(floor.multiply_adds(setting), speed, chosen.workers))
+            print(breakdown.describe(breakdown.profiles(setting)), flush=True)
+            pair = [contenders[0], contenders[list(everyone).index("PyTorch, channels_last")]]
+            print("  the same for other settings; ratio: ours to PyTorch, channels_last")
+            print(scaling.compare(pair, recipe, chosen.workers, chosen.rounds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
