@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from scratchnet import arguments
 from scratchnet.errors import ScratchnetError
 from scratchnet.heads import SoftmaxCrossEntropy
 from scratchnet.layers.layer import Module
 
 STEPS = 1e-3, 1e-4, 1e-5, 1e-6  # a smaller step is tried where a larger one meets a kink near the point
 OWN_STREAM = 20161103  # so that dy is not the x that a caller drew from default_rng(0)
-ROUNDING = 1e-14  # of one evaluation, relative to the sum of the magnitudes that it adds up
+TINY = 1e-9  # a step that still meets a kink at the point itself, and hardly any other
+ATTEMPTS = 8
+ROUNDING = 1e-14  # of one evaluation, relative to the length of the vector of terms
 
 
 class NotDifferentiableError(ScratchnetError):
@@ -36,9 +39,13 @@ def check_gradients(
     Gumbel-softmax held fixed. A straight-through layer is compared with its soft version, whose gradient it promises to
     have.
 
-    Raises NotDifferentiableError where the point lies on a kink (a ReLU at 0, a tie in max pooling).
+    Raises NotDifferentiableError where the point lies on a kink (a ReLU at 0, a tie in max pooling), or so close to
+    many that no difference can confirm anything.
     """
     x = np.array(x, np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError(f"{target.name}: x has entries that are not finite, where no gradient can be checked")
+    arguments.positive_integer(directions, "directions", "check_gradients")
     source = np.random.default_rng([seed, OWN_STREAM])
     if isinstance(target, Module):
         points, function, gradients = _of_module(target, x, training, source)
@@ -47,7 +54,7 @@ def check_gradients(
     else:
         points, function, gradients = _of_head(target, x, labels)
     return max(
-        _error(function, point, source.standard_normal(point.shape), gradients[name], f"{target.name}: {name}")
+        _error(function, point, gradients[name], source, f"{target.name}: {name}")
         for name, point in points.items()
         for _ in range(directions)
     )
@@ -58,7 +65,7 @@ Function = Callable[[], np.ndarray]  # the terms whose sum is L, for the points 
 
 
 def _of_head(head: SoftmaxCrossEntropy, logits: np.ndarray, labels: np.ndarray) -> tuple[Arrays, Function, Arrays]:
-    return {"x": logits}, lambda: np.array(head(logits, labels)[0]), {"x": head(logits, labels)[1]}
+    return {"x": logits}, lambda: np.array([head(logits, labels)[0]]), {"x": head(logits, labels)[1]}
 
 
 def _of_module(
@@ -98,31 +105,43 @@ def _float64(target: Module, input_shape: tuple[int, ...]) -> Any:
     return twin
 
 
-def _error(function: Function, point: np.ndarray, direction: np.ndarray, gradient: np.ndarray, where: str) -> float:
-    """Relative error of <gradient, direction> against a central difference of L along the direction."""
-    start, terms = point.copy(), function()
-    middle, magnitude = float(np.sum(terms)), float(np.sum(np.abs(terms)))
-
-    def at(distance: float) -> float:
-        point[...] = start + distance * direction
-        value = float(np.sum(function()))
-        point[...] = start
-        return value
-
-    exact = float(np.vdot(gradient, direction))
+def _error(
+    function: Function, point: np.ndarray, gradient: np.ndarray, source: np.random.Generator, name: str
+) -> float:
+    """Relative error of <gradient, direction> against central differences of L along a random direction."""
+    terms, start = function(), point.copy()
     # Where the derivative all but vanishes (a bias in front of a normalisation), what counts is how it compares with L.
     floor = max(1e-2 * float(np.linalg.norm(gradient)), 1e-3 * float(np.linalg.norm(terms)), 1e-300)
-    for step in STEPS:
-        rounding = ROUNDING * magnitude / step
-        (ahead, behind), (ahead_half, behind_half) = ((at(s) - middle, middle - at(-s)) for s in (step, step / 2))
-        # Forward less backward difference: it halves with the step where the function is smooth, and stays at a kink.
-        bend, bend_half = abs(ahead - behind) / step, abs(ahead_half - behind_half) / (step / 2)
-        central, central_half = (ahead + behind) / (2 * step), (ahead_half + behind_half) / step
-        size = max(abs(exact), abs(central_half), floor)
-        if bend_half <= 0.6 * bend + rounding and abs(central - central_half) <= 2e-8 * size + rounding:
-            estimate = (4 * central_half - central) / 3  # Richardson: the error in step squared cancels
-            return abs(exact - estimate) / size
+    rounding = ROUNDING * float(np.linalg.norm(terms))
+
+    def slopes(direction: np.ndarray, step: float) -> tuple[float, float]:
+        """Forward and backward difference; subtracted term by term, as what does not move then cancels exactly."""
+        point[...] = start + step * direction
+        ahead = float(np.sum(function() - terms)) / step
+        point[...] = start - step * direction
+        behind = float(np.sum(terms - function())) / step
+        point[...] = start
+        return ahead, behind
+
+    for attempt in range(ATTEMPTS):
+        # A large network has kinks close to any point; moving fewer numbers meets fewer of them.
+        direction = source.standard_normal(point.shape) * (source.random(point.shape) < 4.0**-attempt)
+        exact = float(np.vdot(gradient, direction))
+        for step in STEPS:
+            (ahead, behind), (ahead_half, behind_half) = slopes(direction, step), slopes(direction, step / 2)
+            central, central_half = (ahead + behind) / 2, (ahead_half + behind_half) / 2
+            size = max(abs(exact), abs(central_half), floor)
+            # Forward and backward approach each other with the step where L is smooth, and not where it has a kink.
+            smooth = abs(ahead_half - behind_half) <= 0.6 * abs(ahead - behind) + rounding / step
+            if smooth and abs(central - central_half) <= 2e-8 * size + rounding / step:
+                return abs(exact - (4 * central_half - central) / 3) / size  # Richardson: step squared cancels
+        ahead, behind = slopes(direction, TINY)
+        if abs(ahead - behind) > 10 * rounding / TINY:
+            raise NotDifferentiableError(
+                f"{name}: the function is not differentiable at this point (a ReLU at 0 or a tie in max pooling?) or "
+                "drowns in rounding, so its gradient cannot be checked here: move the point"
+            )
     raise NotDifferentiableError(
-        f"{where}: the function is not differentiable at this point (a ReLU at 0 or a tie in max pooling?), "
-        "so its gradient cannot be checked here: move the point"
+        f"{name}: kinks too close to this point, or rounding, leave no finite difference that could confirm the "
+        "gradient: move the point, or check a smaller network"
     )

@@ -22,21 +22,32 @@ from scratchnet.layers.softmax import gumbel_in_place
 class SoftmaxCrossEntropy:
     """loss = mean over the rows of -log softmax(logits)[label]; dlogits = (softmax(logits) - onehot(label)) / N.
 
-    `loss, dlogits = head(logits, labels)` with logits (N, K) and integer labels (N,) from 0 to K-1. Raises ValueError
-    for shapes and labels that do not fit and TypeError for dtypes.
+    `loss, dlogits = head(logits, labels)` with logits (N, K) and integer labels (N,) from 0 to K-1. A logit of -inf
+    rules a class out. `step` is what noise, if the head has any, is drawn for: give each training step its own. Raises
+    ValueError for shapes and labels that do not fit and TypeError for dtypes.
     """
 
     name = "softmax"
+    clock: Clock  # of a bound twin
+    _bound: Any = None
 
     def __call__(self, logits: Array, labels: Array, step: int = 0) -> tuple[float, Array]:
         if not hasattr(logits, "dtype"):
             raise TypeError(f"{self.name} head: logits are a {type(logits).__name__}, not an array")
         device = get_device("cpu" if isinstance(logits, np.ndarray) else "gpu")
         labels = self._checked(logits, device.xp.asarray(labels))
-        bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), Clock(step))
+        bound = self._bound
+        if bound is None or (bound.logits.shape, bound.logits.dtype) != (logits.shape, logits.dtype):
+            bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), Clock())
+            self._bound = bound
+        bound.clock.step = step
         bound.logits[...], bound.labels[...] = logits, labels
-        bound.compute()
-        return float(bound.loss), bound.dlogits
+        with np.errstate(over="ignore"):
+            bound.compute()
+        return float(bound.loss), device.xp.array(bound.dlogits)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_bound": None}
 
     def _checked(self, logits: Array, labels: Array) -> Array:
         arguments.dtype(logits.dtype, f"{self.name} head: logits")
@@ -59,6 +70,7 @@ class SoftmaxCrossEntropy:
     def bind(self, share: Share, classes: int, memory: Memory, clock: Clock) -> Self:
         """A twin with buffers for these rows of the batch."""
         twin = copy.copy(self)
+        twin.clock = clock
         twin.allocate(share, classes, memory, clock)
         return twin
 
@@ -83,7 +95,8 @@ class SoftmaxCrossEntropy:
         ops.equal(self.labels[:, None], self.classes, out=self.wanted)
         ops.max(z, axis=1, out=row)
         ops.subtract(z, row[:, None], out=soft)
-        ops.multiply(soft, self.wanted, out=self.dlogits)
+        ops.fill(0, out=self.dlogits)
+        ops.copy(soft, out=self.dlogits, where=self.wanted)  # a product with the mask would make -inf * 0
         ops.sum(self.dlogits, axis=1, out=row)  # the label's logit, less the largest
         ops.exp(soft, out=soft)
         ops.sum(soft, axis=1, out=total)
@@ -130,7 +143,9 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
         self.seed = arguments.seed(seed, f"{self.name} head")
 
     def temperature_at(self, step: int) -> float:
-        return self.temperature(step) if callable(self.temperature) else self.temperature
+        if not callable(self.temperature):
+            return self.temperature
+        return positive_number(self.temperature(step), f"temperature at step {step}", f"{self.name} head")
 
     def noise(self, step: int, batch: int, classes: int) -> np.ndarray:
         """The noise g of a step, float64 (batch, classes)."""
@@ -138,7 +153,7 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
 
     def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
         super().allocate(share, classes, memory, clock)
-        self.device, self.clock = memory.device, clock
+        self.device = memory.device
         self.drawn = Noise(self.seed, HEAD, clock, share.start, share.size, (classes,))
         self.noisy, self.inverse_temperature = memory.buffer(share.size, classes), memory.constant(1)
 

@@ -9,7 +9,12 @@ Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Inputs and outputs of one unit: (in, out) for a dense kernel, times the window's size for a convolution's."""
+    """Inputs and outputs of one unit: (in, out) for a dense kernel, times the window's size for a convolution's.
+
+    A bias counts as square, as in Keras.
+    """
+    if len(shape) == 1:
+        return shape[0], shape[0]
     window = prod(shape[:-2])
     return window * shape[-2], window * shape[-1]
 

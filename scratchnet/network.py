@@ -1,5 +1,6 @@
 """A network: layers one after the other, on one vector of parameters and one of gradients."""
 
+import copyreg
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -8,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.backend import Array, Device, Memory
+from scratchnet.backend import Array, Clock, Device, Memory
 from scratchnet.layers.layer import Layer, Module, Share, Vector, as_device
 
 
@@ -37,7 +38,8 @@ class Sequential(Module):
 
     `build(input_shape)` creates all parameters in one flat vector, `parameters`, with one of `gradients` beside it and
     one of `state` (moving averages); the layers hold views of them. `forward(x, training=False)` and `backward(dy)` are
-    those of a layer.
+    those of a layer. Arrays start at whole cache lines, so the vectors are a little longer than
+    `count_parameters()`; what lies between stays 0.
     """
 
     parameters: Array
@@ -67,12 +69,14 @@ class Sequential(Module):
         output_shape = self.configure(input_shape, dtype, as_device(device))
         sizes = self.vector.size, self.vector.size, self.state_vector.size
         self.attach(*(self.device.zeros(size, self.dtype) for size in sizes))
-        for layer in self.layers:
-            layer.initialize(seed)
+        # Counted among those with parameters: a dropout more or less leaves the start of all others as it was.
+        for number, layer in enumerate(layer for layer in self.layers if layer.parameters):
+            layer.initialize(seed, number)
         return output_shape
 
     def configure(self, input_shape: tuple[int, ...], dtype: Any, device: Device) -> tuple[int, ...]:
         """Shapes, names and the places of all parameters in the flat vectors, without any array."""
+        self.built = False  # and so it stays if a shape does not fit
         self.dtype, self.device, self._bound = arguments.dtype(dtype, self.name), device, None
         shape = self.input_shape = arguments.shape(input_shape, self.name)
         names: Counter[str] = Counter()
@@ -103,11 +107,15 @@ class Sequential(Module):
 
     def unbuilt(self) -> Self:
         """A copy with the same layers and no arrays."""
-        return type(self)([layer.unbuilt() for layer in self.layers], self.name)
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        twin.layers, twin.clock = [layer.unbuilt() for layer in self.layers], Clock()
+        twin.built, twin._bound = False, None
+        return twin
 
     def __reduce__(self) -> Any:
         if not self.built:
-            return type(self), (self.layers, self.name)
+            return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
         return _restore, (self.unbuilt(), self.input_shape, self.dtype, self.device, self.clock.step, self.weights())
 
     def bind(

@@ -54,7 +54,7 @@ def test_every_room_has_its_floor() -> None:
 
 
 def test_only_what_is_asked_for_is_imported() -> None:
-    """The library needs neither CuPy nor matplotlib, and no progress bar, scikit-learn or process to define a network."""
+    """Defining a network needs neither CuPy nor matplotlib, scikit-learn, a progress bar or a process."""
     heavy = "cupy", "matplotlib", "sklearn", "tqdm", "torch", "multiprocessing.context"
     code = f"import sys, scratchnet; print([name for name in {heavy!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from scratchnet import NotDifferentiableError, Sequential, check_gradients
+from scratchnet.experiments.recipes import RECIPES
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from scratchnet.layers import (
     BatchNormalization,
@@ -225,3 +226,22 @@ def test_an_unbuilt_target_stays_unbuilt() -> None:
 def test_a_head_needs_labels() -> None:
     with pytest.raises(ValueError, match="labels"):
         check_gradients(SoftmaxCrossEntropy(), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_networks_of_full_size_have_kinks_close_by_and_are_checked_all_the_same(name: str) -> None:
+    x = np.random.default_rng(0).random((2, 32, 32, 3))
+    assert check_gradients(RECIPES[name].network(100), x, directions=1) < 1e-7
+
+
+def test_a_large_relu() -> None:
+    x = np.random.default_rng(0).standard_normal((64, 32, 32, 32))
+    assert check_gradients(ReLU(), x, directions=1) < 1e-7
+    x[0, 0, 0, 0] = 0
+    with pytest.raises(NotDifferentiableError):
+        check_gradients(ReLU(), x, directions=1)
+
+
+def test_points_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        check_gradients(ReLU(), np.array([[1.0, np.nan]]))

@@ -1,5 +1,6 @@
 """Losses and their noise, against the loops that define them and against what probability theory says of them."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -273,3 +274,31 @@ def test_bad_annealing(arguments: dict[str, float]) -> None:
 def test_bad_inputs(head: Any, logits: np.ndarray, labels: np.ndarray, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         head(logits, labels)
+
+
+def test_a_class_ruled_out_by_minus_infinity() -> None:
+    loss, dlogits = SoftmaxCrossEntropy()(np.array([[-np.inf, 0.0, 0.0]]), np.array([1]))
+    assert loss == pytest.approx(np.log(2))
+    assert_close(dlogits, np.array([[0, -0.5, 0.5]]))
+    loss, _ = SoftmaxCrossEntropy()(np.array([[-3e38, 3e38]], np.float32), np.array([1]))
+    assert loss == 0
+
+
+def test_a_temperature_function_is_checked() -> None:
+    logits, labels = np.zeros((1, 3)), np.array([0])
+    for value in (0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="temperature at step 2"):
+            GumbelSoftmaxCrossEntropy(lambda step, value=value: value)(logits, labels, step=2)  # type: ignore[arg-type]
+
+
+def test_calling_a_head_again_allocates_next_to_nothing() -> None:
+    head, logits, labels = GumbelSoftmaxCrossEntropy(), np.zeros((640, 100), np.float32), np.zeros(640, int)
+    first, gradient = head(logits, labels, step=1)
+    kept = gradient.copy()
+    tracemalloc.start()
+    head(logits + 1, labels, step=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * logits.nbytes
+    np.testing.assert_array_equal(gradient, kept)
+    assert head(logits, labels, step=1)[0] == first

@@ -181,3 +181,50 @@ def test_a_layer_belongs_to_one_network() -> None:
     with pytest.raises(ValueError, match=r"layer 0, dense, is in use already"):
         Sequential([layer]).build((4,))
     Sequential([layer.unbuilt()]).build((4,))
+
+
+def test_a_subclass_is_never_absorbed() -> None:
+    class Leaky(ReLU):
+        def compute(self, training: bool) -> None:
+            self.ops.copy(self.x, out=self.y)
+
+    class Doubled(MaxPooling2D):
+        def compute_gradients(self) -> None:
+            super().compute_gradients()
+            self.ops.add(self.dx, self.dx, out=self.dx)
+
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 3))
+    assert Sequential([Conv2D(4, 3), Leaky()]).forward(x).min() < 0
+    assert check_gradients(Sequential([Conv2D(4, 3), Leaky()]), x) > 0.1
+    assert check_gradients(Sequential([Conv2D(4, 3), ReLU(), Doubled()]), x) > 0.1
+
+
+def test_a_dropout_more_leaves_the_start_of_the_other_layers() -> None:
+    plain = Sequential([Conv2D(4, 3), ReLU(), Flatten(), Dense(3)])
+    other = Sequential([Conv2D(4, 3), ReLU(), Dropout(0.5), Flatten(), Dense(3)])
+    for network in (plain, other):
+        network.build((6, 6, 3), seed=7)
+    for name, array in plain.weights().items():
+        np.testing.assert_array_equal(other.weights()[name], array)
+    assert (plain.layers[0].kernel.ravel()[:12] != plain.layers[-1].kernel.ravel()[:12]).all()  # type: ignore[attr-defined]
+
+
+def test_a_failed_build_leaves_it_unbuilt() -> None:
+    network = Sequential([Conv2D(4, 3), Conv2D(4, 3)])
+    network.build((6, 6, 3))
+    with pytest.raises(ValueError, match="does not fit"):
+        network.build((4, 4, 3))
+    assert not network.built
+    network.build((6, 6, 3))
+    assert network.forward(np.ones((1, 6, 6, 3), "float32")).shape == (1, 2, 2, 4)
+
+
+def test_a_subclass_with_arguments_of_its_own() -> None:
+    class Classifier(Sequential):
+        def __init__(self, classes: int) -> None:
+            super().__init__([Flatten(), Dense(classes)])
+
+    x = np.random.default_rng(0).standard_normal((3, 4, 4, 2))
+    network = Classifier(5)
+    assert check_gradients(network, x) < 1e-7
+    assert copy.deepcopy(network).forward(x).shape == (3, 5)

@@ -11,7 +11,7 @@ from scratchnet.backend.device import Array, Device
 
 LINE = 64  # bytes of a cache line; a ufunc on unaligned operands runs at half its speed
 HUGE_PAGE = 2 << 20
-BLOCK = 32 << 20  # bytes asked for at once; pages never touched cost nothing on the CPU
+SMALL, LARGE = 64 << 10, 32 << 20  # bytes asked for at once: little for a layer alone, much for a network
 STAGGER = 11 * LINE  # so that successive arrays do not start at the same offset in a page and evict each other
 
 NO_MARGINS = ((0, 0), (0, 0))
@@ -41,13 +41,15 @@ class Arena:
         while block < len(self.blocks) and start + size > self.blocks[block].size:
             block, start = block + 1, 0
         if block == len(self.blocks):
-            self.blocks.append(self._new_block(max(size, BLOCK)))
+            grown = 4 * sum(block.size for block in self.blocks)
+            self.blocks.append(self._new_block(max(size, min(LARGE, max(SMALL, grown)))))
         self.place = block, start + size + -size % LINE + STAGGER
         return self.blocks[block][start : start + size].view(dtype).reshape(shape)
 
     def _new_block(self, size: int) -> Array:
-        memory = self.device.zeros(size + HUGE_PAGE, np.uint8)
-        start = -memory.ctypes.data % HUGE_PAGE if isinstance(memory, np.ndarray) else 0
+        alignment = HUGE_PAGE if size >= HUGE_PAGE else LINE
+        memory = self.device.zeros(size + alignment, np.uint8)
+        start = -memory.ctypes.data % alignment if isinstance(memory, np.ndarray) else 0
         return memory[start : start + size]
 
 

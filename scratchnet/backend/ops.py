@@ -63,8 +63,11 @@ class Ops:
     def negative(self, a: Any, out: Any) -> None:
         run(self.xp.negative, a, out)
 
-    def copy(self, source: Any, out: Any) -> None:
-        run(self.xp.copyto, out, source)
+    def copy(self, source: Any, out: Any, where: Any = None) -> None:
+        if where is None:
+            run(self.xp.copyto, out, source)
+        else:
+            run(partial(self.xp.copyto, where=where), out, source)
 
     def fill(self, value: float, out: Any) -> None:
         run(out.fill, value)

@@ -51,19 +51,20 @@ class Conv2D(Layer):
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         _, _, channels = image_shape(input_shape, self.name)
-        self.shapes = {"kernel": (*self.kernel_size, channels, self.filters)}
-        if self.use_bias:
-            self.shapes["bias"] = (self.filters,)
         try:
             self.windows = windows(input_shape, self.kernel_size, self.strides, self.padding, self.dilation_rate)
         except ValueError as error:
             raise ValueError(f"{self.name}: for the input shape {input_shape}, {error}") from None
+        self.shapes = {"kernel": (*self.kernel_size, channels, self.filters)}
+        if self.use_bias:
+            self.shapes["bias"] = (self.filters,)
         return (*self.windows.outputs, self.filters)
 
     def absorb(self, layer: Layer) -> bool:
-        if isinstance(layer, ReLU) and not self.relu and not self.pool:
+        # Of exactly these types: what a subclass does differently must not be lost.
+        if type(layer) is ReLU and not self.relu and not self.pool:
             self.relu = True
-        elif isinstance(layer, MaxPooling2D) and self.relu and not self.pool and layer.halves:
+        elif type(layer) is MaxPooling2D and self.relu and not self.pool and layer.halves:
             self.pool = True
         else:
             return False

@@ -78,7 +78,9 @@ class Module:
         TypeError for a wrong dtype.
         """
         if not self.built:
-            self.build(np.shape(x)[1:], dtype=getattr(x, "dtype", "float64"))
+            if not hasattr(x, "dtype"):
+                raise TypeError(f"{self.name}: x is a {type(x).__name__}, not an array")
+            self.build(np.shape(x)[1:], dtype=x.dtype)
         self._check(x, (None, *self.input_shape), "x")
         if self._bound is None or len(self._bound.x) != len(x):
             self._bound = self.bind(whole(len(x)), Memory(self.device, self.dtype))
@@ -180,6 +182,7 @@ class Layer(Module):
     # --- what all layers share
 
     def configure(self, input_shape: tuple[int, ...], dtype: Any, device: Device) -> tuple[int, ...]:
+        self.built = False  # and so it stays if the shape does not fit
         self.input_shape = arguments.shape(input_shape, self.name)
         self.dtype, self.device = arguments.dtype(dtype, self.name), device
         self.output_shape = self.infer(self.input_shape)
@@ -192,10 +195,14 @@ class Layer(Module):
         vars(self).update(parameters | {f"d{name}": array for name, array in gradients.items()} | state)
         self.built = True
 
-    def initialize(self, seed: int) -> None:
-        source = generator(arguments.seed(seed, self.name), INITIALIZERS, self.stream)
+    def initialize(self, seed: int, number: int = 0) -> None:
+        """Draw the parameters; `number` counts the layers of a network that have any."""
+        source = generator(arguments.seed(seed, self.name), INITIALIZERS, number)
         for name, array in self.arrays().items():
-            self.device.load(self.initializers[name](array.shape, source).astype(self.dtype), out=array)
+            drawn = np.asarray(self.initializers[name](array.shape, source), self.dtype)
+            if drawn.shape != array.shape:
+                raise ValueError(f"{self.name}: the initializer of {name} gave {drawn.shape}, not {array.shape}")
+            self.device.load(drawn, out=array)
 
     def build(
         self, input_shape: tuple[int, ...], dtype: Any = "float32", device: str | Device | None = None, seed: int = 0

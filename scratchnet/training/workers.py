@@ -16,6 +16,7 @@ from itertools import pairwise
 from math import prod
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import Semaphore
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from scratchnet.errors import TrainingError
 from scratchnet.training.replica import Job, Replica, Together
 
 PAGE = 4096
-PATIENCE = 60.0  # seconds a worker waits for the others within a step
+PATIENCE = 60  # seconds a worker waits for the others within a step
 START_PATIENCE = 120.0  # seconds for processes to start: they import the main script
 BLAS_THREADS = tuple(
     f"{name}_THREADS" for name in ("OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "OMP_NUM")
@@ -70,8 +71,17 @@ class Barrier:
             if other != rank:
                 semaphore.release()
         for _ in range(len(self.raised) - 1):
-            if not self.raised[rank].acquire(timeout=PATIENCE):
-                raise TimeoutError(f"another worker did not come within {PATIENCE:.0f} seconds")
+            self._one_other(self.raised[rank])
+
+    def _one_other(self, mine: Semaphore) -> None:
+        # In short waits, as the clock runs on while all are suspended, and one long one would then be over.
+        for _ in range(PATIENCE):
+            if mine.acquire(timeout=1):
+                return
+            parent = multiprocessing.parent_process()
+            if parent is not None and not parent.is_alive():
+                raise EOFError("the parent died in the middle of a step")
+        raise RuntimeError(f"another worker did not come within {PATIENCE} seconds")
 
 
 class Workers:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnet.backend import Memory, get_device, view
-from scratchnet.backend.buffers import BLOCK, LINE
+from scratchnet.backend.buffers import LARGE, LINE
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def test_buffers_are_aligned_zeroed_and_apart(memory: Memory) -> None:
 
 
 def test_a_buffer_larger_than_a_block_has_a_block_of_its_own(memory: Memory) -> None:
-    large = memory.buffer(BLOCK // 4 + 1000)
+    large = memory.buffer(LARGE // 4 + 1000)
     small = memory.buffer(10)
     large[-1] = 1
     assert small.sum() == 0
-    assert large.size == BLOCK // 4 + 1000
+    assert large.size == LARGE // 4 + 1000
 
 
 def test_scratch_is_a_stack(memory: Memory) -> None:
@@ -47,7 +47,7 @@ def test_scratch_that_grows_stays_a_stack(memory: Memory) -> None:
     with memory.scratch() as take:
         first = take(10)
         with memory.scratch() as inner:
-            large = inner(BLOCK // 4 + 1)  # a second block
+            large = inner(LARGE // 4 + 1)  # a second block
             assert not np.shares_memory(first, large)
         again = take(10)
         assert not np.shares_memory(first, again)

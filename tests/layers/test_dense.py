@@ -62,3 +62,19 @@ def test_flatten_keeps_row_major_order(dtype: str, shape: tuple[int, ...]) -> No
     assert np.array_equal(y, x.reshape(shape[0], -1))
     assert np.array_equal(layer.backward(2 * y), 2 * x)
     assert layer.parameters == {}
+
+
+def test_a_bias_may_be_drawn_and_what_an_initializer_gives_is_checked() -> None:
+    layer = Dense(3, bias_initializer="glorot_uniform")
+    layer.build((4,))
+    assert (np.abs(layer.bias) < 1).all()  # +-sqrt(6 / (3 + 3))
+    assert layer.bias.any()
+    with pytest.raises(ValueError, match=r"dense: the initializer of kernel gave \(2,\), not \(4, 3\)"):
+        Dense(3, kernel_initializer=lambda shape, generator: np.zeros(2)).build((4,))
+
+
+def test_a_list_is_no_input() -> None:
+    layer = Dense(2)
+    with pytest.raises(TypeError, match="dense: x is a list"):
+        layer.forward([[1.0, 2.0]])
+    assert not layer.built

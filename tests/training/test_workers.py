@@ -86,7 +86,21 @@ def test_a_worker_that_fails_says_why() -> None:
     assert multiprocessing.active_children() == []
 
 
+def test_a_worker_in_the_middle_of_a_step_ends_with_its_parent(tmp_path: Path) -> None:
+    """The parent dies when one of two workers has its orders, and waits at the barrier for the other."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.replace("epoch = 0", "trainer.engine.pipes[0].send(('train', (0, 30, 0))); os._exit(1)"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, script], capture_output=True, env=environment, text=True, timeout=20)
+    deadline, workers = time.monotonic() + 5, [int(pid) for pid in result.stdout.split()]
+    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) == 2
+    assert not any(alive(pid) for pid in workers)
+
+
 SCRIPT = """
+import os
 import sys
 from scratchnet import Adam, SoftmaxCrossEntropy
 from scratchnet.training import Trainer
