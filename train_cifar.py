@@ -3,6 +3,11 @@
 import sys
 
 if __name__ == "__main__":  # worker processes import this file, and need nothing of it
-    from scratchnet.experiments.cli import main
+    try:
+        from scratchnet.experiments.cli import main
 
-    sys.exit(main())
+        status = main()
+    except KeyboardInterrupt:  # while modules are imported, which takes a second
+        print("error: interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)

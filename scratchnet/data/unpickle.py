@@ -104,10 +104,15 @@ _OPCODES = (
 )  # fmt: skip
 
 
+class _Dispatch(dict[int, Any]):
+    def __missing__(self, opcode: int) -> Any:
+        raise DataError(f"has the pickle opcode {opcode}, which CIFAR-100, in pickle protocol 2, does not contain")
+
+
 class _Unpickler(pickle._Unpickler):
     # The unpickler written in Python, not the one in C: six bytes make that one allocate gigabytes for its memo. Its
     # table of opcodes can be cut down too, here to those of protocol 2 that write dictionaries, lists and arrays.
-    dispatch = {code: pickle._Unpickler.dispatch[code] for code in _OPCODES}  # noqa: RUF012
+    dispatch = _Dispatch({code: pickle._Unpickler.dispatch[code] for code in _OPCODES})
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:

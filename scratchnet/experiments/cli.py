@@ -1,6 +1,7 @@
 """The command line: arguments in, an exit status out, and one sentence for whatever goes wrong."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one experiment; return 0, 1 for a failure, 2 for a wrong argument or no usable GPU, 130 for Ctrl-C."""
+    _prepare_streams()
     parser = _parser()
     arguments = vars(parser.parse_args(argv))
     quiet = arguments.pop("quiet")
@@ -36,6 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"the system refused: {error}; check free space, memory and permissions", 1)
     except MemoryError as error:
         return _fail(f"memory is exhausted ({error}): lower --batch-size or --workers", 1)
+
+
+def _prepare_streams() -> None:
+    """Let standard output and error take any text, even where they are closed or know only ASCII."""
+    for name in "stdout", "stderr":
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def _run(config: Config, quiet: bool) -> int:

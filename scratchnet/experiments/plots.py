@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scratchnet.data import Dataset
-from scratchnet.experiments.artifacts import replacing
+from scratchnet.experiments import artifacts
 from scratchnet.experiments.reports import Report
 from scratchnet.experiments.result import Result
 
@@ -20,11 +21,15 @@ OURS, SAMPLED, TRAINING = "tab:blue", "tab:orange", "tab:gray"
 
 
 def draw(folder: Path, result: Result, report: Report, confusion: np.ndarray, dataset: Dataset) -> None:
-    """Write curves.png and confusion.png; ModuleNotFoundError where matplotlib is not installed."""
-    figures = {"curves": curves_figure(result, report), "confusion": confusion_figure(result, confusion, dataset)}
-    for name, figure in figures.items():
-        with replacing(folder / f"{name}.png", "wb") as file:
-            figure.savefig(file, format="png", dpi=150)
+    """Write curves.png and confusion.png; ImportError where matplotlib is not installed or broken."""
+    figures = curves_figure(result, report), confusion_figure(result, confusion, dataset)
+    artifacts.write(folder, dict(zip(("curves.png", "confusion.png"), map(_png_bytes, figures), strict=True)))
+
+
+def _png_bytes(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()
 
 
 def curves_figure(result: Result, report: Report) -> Figure:

@@ -1,8 +1,11 @@
 """One experiment: train as configured, evaluate after each epoch, and keep what is on disk complete at all times."""
 
+import json
 import platform
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +14,7 @@ from scratchnet import Sequential
 from scratchnet.backend import Device, get_device
 from scratchnet.backend.noise import SAMPLING, gumbel, uniform
 from scratchnet.data import Dataset, load_dataset
-from scratchnet.errors import DeviceError, TrainingError
+from scratchnet.errors import DeviceError, ScratchnetError, TrainingError
 from scratchnet.experiments import artifacts
 from scratchnet.experiments.config import Config
 from scratchnet.experiments.metrics import Evaluation, evaluate
@@ -43,14 +46,16 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     """Train, evaluate and write the files of an experiment; return what stands in its metrics.json.
 
     After each epoch metrics.json, history.csv, confusion.csv and weights.npz replace those of the epoch before, or
-    of an earlier run in the same folder, one by one and each in one go; nothing else in the folder is touched.
+    of an earlier run in the same folder, once all four are complete; nothing else in the folder is touched.
     At the end come curves.png and confusion.png, where matplotlib is installed. Raises DeviceError, DataError,
-    TrainingError for a loss or a logit that is not finite, and ScratchnetError where a file cannot be written.
+    TrainingError for a loss or a logit that is not finite, and ScratchnetError where a file cannot be written or
+    the folder has the files of a run on another data set.
     """
     progress, observer = observer is not None, observer or Observer()
     device = _choose_device(config.device, observer)
     dataset = load_dataset(config.data, progress=progress)
     artifacts.prepare(config.output)
+    _check_earlier_run(config.output, dataset.name)
     network = config.recipe.network(dataset.num_classes)
     network.build(IMAGE_SHAPE, device=device, seed=config.seed)
     observer.start(dataset, network)
@@ -78,7 +83,8 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
         )
         for epoch in range(1, config.epochs + 1):
             trained = trainer.train_epoch(epoch, on_step=partial(observer.step, epoch))
-            evaluation = _evaluate(trainer.predict("test"), dataset.test.labels, config.seed, epoch)
+            logits, step = trainer.predict("test"), epoch * trainer.steps
+            evaluation = _evaluate(logits, dataset.test.labels, config.seed, epoch, step)
             record = Epoch(
                 epoch=epoch,
                 seconds=trained.seconds,
@@ -95,8 +101,11 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
             observer.epoch(record)
     try:
         draw(config.output, result, config.report, evaluation.confusion, dataset)
-    except ModuleNotFoundError:
-        observer.note("matplotlib is not installed: pip install scratchnet[plot] draws curves.png and confusion.png")
+    except ImportError as error:
+        observer.note(
+            f"no curves.png and confusion.png, as matplotlib cannot be imported ({error}): "
+            "pip install scratchnet[plot] installs it"
+        )
     return result
 
 
@@ -110,21 +119,38 @@ def _choose_device(name: str, observer: Observer) -> Device:
         return get_device("cpu")
 
 
-def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> Evaluation:
+def _check_earlier_run(folder: Path, dataset: str) -> None:
+    """Data "auto" may mean another data set than last time, whose files must not be lost to it."""
+    try:
+        earlier = json.loads((folder / "metrics.json").read_bytes())["dataset"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # there is no such file, or it is not of a run
+    if earlier != dataset:
+        raise ScratchnetError(
+            f"{folder} has the files of a run on {earlier}, which this one on {dataset} would replace: "
+            "choose another folder with --output"
+        )
+
+
+def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int, step: int) -> Evaluation:
     """The sampled predictions are a function of seed and epoch alone, and share no noise with training."""
     if not np.isfinite(logits).all():
         raise TrainingError(
-            f"the logits of the test images are not finite after epoch {epoch}: lower the learning rate"
+            f"the logits of the test images are not finite after step {step} (epoch {epoch}): "
+            "training has diverged; try a smaller learning rate"
         )
     return evaluate(logits, labels, noise=gumbel(uniform(seed, SAMPLING, epoch, 0, *logits.shape)))
 
 
 def _save(config: Config, result: Result, evaluation: Evaluation, network: Sequential) -> None:
-    folder, rows = config.output, [asdict(epoch) for epoch in result.epochs]
-    artifacts.write_json(folder / "metrics.json", asdict(result))
-    artifacts.write_csv(folder / "history.csv", [rows[0], *(row.values() for row in rows)])
-    artifacts.write_csv(folder / "confusion.csv", evaluation.confusion.tolist())
-    artifacts.write_npz(folder / "weights.npz", network.weights())
+    rows = [{"dataset": result.dataset} | asdict(epoch) for epoch in result.epochs]
+    contents = {
+        "metrics.json": artifacts.json_bytes(asdict(result)),
+        "history.csv": artifacts.csv_bytes([rows[0], *(row.values() for row in rows)]),
+        "confusion.csv": artifacts.csv_bytes(evaluation.confusion.tolist()),
+        "weights.npz": artifacts.npz_bytes(network.weights()),
+    }
+    artifacts.write(config.output, contents)
 
 
 def _versions(device: Device) -> dict[str, str]:
@@ -134,6 +160,7 @@ def _versions(device: Device) -> dict[str, str]:
         "scratchnet": scratchnet.__version__,
         "numpy": np.__version__,
         "blas": f"{blas['name']} {blas['version']}",
+        "scikit-learn": version("scikit-learn"),
         "platform": platform.platform(),
     }
     if device.xp is not np:

@@ -5,6 +5,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scratchnet.data import archive
 from scratchnet.data.archive import read_archive, read_folder
 from scratchnet.errors import DataError
-from tests.data.synthetic import tar_bytes, write_folder
+from tests.data.synthetic import python3_pickle, tar_bytes, write_folder
 
 FILES = {"train.bin": bytes(range(256)) * 40, "test.bin": b"0123456789" * 100}
 
@@ -97,6 +98,12 @@ def test_an_archive_that_unpacks_to_too_much(path: Path, where: str, monkeypatch
         DataError, match=r"archive.tar.gz has a size that CIFAR-100 cannot have: all its files have less than 1,000,000"
     ):
         read_archive(path, FILES)
+
+
+def test_a_cifar100_of_bright_pixels_pickled_by_python_3_is_not_too_large() -> None:
+    images = 600
+    content = {"data": np.full((images, 3072), 255, np.uint8), "filenames": ["x" * 30] * images}
+    assert len(python3_pickle(content)) * 60_000 / images < archive.MAX_BYTES
 
 
 def test_a_file_that_is_there_twice(path: Path) -> None:

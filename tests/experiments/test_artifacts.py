@@ -1,8 +1,10 @@
 """Files are complete or as they were before, whatever fails and wherever."""
 
 import errno
+import io
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,18 +15,6 @@ import pytest
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments import artifacts
 
-Write = Callable[[Path], None]
-WRITERS: dict[str, Write] = {
-    "json": lambda path: artifacts.write_json(path, {"a": [1, None]}),
-    "csv": lambda path: artifacts.write_csv(path, [["a", "b"], [1, 0.5]]),
-    "npz": lambda path: artifacts.write_npz(path, {"dense/kernel": np.arange(6.0).reshape(2, 3)}),
-}
-
-
-@pytest.fixture(params=WRITERS)
-def write(request: pytest.FixtureRequest) -> Write:
-    return WRITERS[request.param]
-
 
 @pytest.fixture
 def existing(tmp_path: Path) -> Path:
@@ -33,49 +23,41 @@ def existing(tmp_path: Path) -> Path:
     return path
 
 
-def test_contents(tmp_path: Path) -> None:
-    for name, write_file in WRITERS.items():
-        write_file(tmp_path / name)
-    assert json.loads((tmp_path / "json").read_text()) == {"a": [1, None]}
-    assert (tmp_path / "csv").read_text() == "a,b\n1,0.5\n"
-    with np.load(tmp_path / "npz") as arrays:
+def test_contents() -> None:
+    assert json.loads(artifacts.json_bytes({"a": [1, None]})) == {"a": [1, None]}
+    assert artifacts.csv_bytes([["a", "b"], [1, 0.5]]) == b"a,b\n1,0.5\n"
+    with np.load(io.BytesIO(artifacts.npz_bytes({"dense/kernel": np.arange(6.0).reshape(2, 3)}))) as arrays:
         np.testing.assert_array_equal(arrays["dense/kernel"], [[0, 1, 2], [3, 4, 5]])
-    assert sorted(os.listdir(tmp_path)) == ["csv", "json", "npz"]
 
 
-def test_new_file_replaces_the_old_one_with_ordinary_permissions(existing: Path, write: Write) -> None:
-    write(existing)
-    assert b"as it was" not in existing.read_bytes()
+def test_new_file_replaces_the_old_one_with_ordinary_permissions(existing: Path) -> None:
+    artifacts.write(existing.parent, {"file": b"new", "other": b""})
+    assert existing.read_bytes() == b"new"
+    assert sorted(os.listdir(existing.parent)) == ["file", "other"]
     (existing.parent / "plain").touch()
     assert existing.stat().st_mode == (existing.parent / "plain").stat().st_mode
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_full_disk_leaves_the_old_file_and_nothing_else(
-    existing: Path, write: Write, failing: str, monkeypatch: pytest.MonkeyPatch
+def test_failure_leaves_the_old_file_and_nothing_else(
+    existing: Path, failing: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def fail(*arguments: object) -> None:
+        raise error
 
-    monkeypatch.setattr(os, failing, full)
-    with pytest.raises(ScratchnetError) as caught:
-        write(existing)
-    assert str(caught.value) == (
-        f"cannot write {existing} (No space left on device): free some space or name another folder with --output"
-    )
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises((ScratchnetError, KeyboardInterrupt)) as caught:
+        artifacts.write(existing.parent, {"file": b"new", "other": b""})
+    if isinstance(error, OSError):
+        assert str(caught.value) == (
+            f"cannot write {existing} (No space left on device): free some space or name another folder with --output"
+        )
     assert existing.read_text() == "as it was"
     assert os.listdir(existing.parent) == ["file"]
 
 
-def test_interruption_leaves_the_old_file_and_nothing_else(existing: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), artifacts.replacing(existing) as file:  # noqa: PT012
-        file.write("half of")
-        raise KeyboardInterrupt
-    assert existing.read_text() == "as it was"
-    assert os.listdir(existing.parent) == ["file"]
-
-
-def test_file_is_on_the_disk_before_it_takes_its_name(existing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_files_are_on_the_disk_before_one_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
     def record(name: str, function: Callable[..., Any]) -> None:
@@ -87,15 +69,14 @@ def test_file_is_on_the_disk_before_it_takes_its_name(existing: Path, monkeypatc
 
     record("fsync", os.fsync)
     record("replace", os.replace)
-    artifacts.write_json(existing, {})
-    assert order == ["fsync", "replace"]
+    artifacts.write(tmp_path, {"a": b"1", "b": b"2"})
+    assert order == ["fsync", "fsync", "replace", "replace"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_json_has_no_nan(existing: Path, value: float) -> None:
+def test_json_has_no_nan(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        artifacts.write_json(existing, {"loss": value})
-    assert existing.read_text() == "as it was"
+        artifacts.json_bytes({"loss": value})
 
 
 def test_prepare_creates_folders_and_leaves_them_empty(tmp_path: Path) -> None:
@@ -104,8 +85,19 @@ def test_prepare_creates_folders_and_leaves_them_empty(tmp_path: Path) -> None:
 
 
 def test_prepare_keeps_what_is_there(existing: Path) -> None:
+    (existing.parent / ".writable").write_text("mine")
     artifacts.prepare(existing.parent)
-    assert os.listdir(existing.parent) == ["file"]
+    assert sorted(os.listdir(existing.parent)) == [".writable", "file"]
+    assert (existing.parent / ".writable").read_text() == "mine"
+
+
+def test_prepare_finds_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**arguments: object) -> Any:
+        return open("/dev/full", "wb")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(ScratchnetError, match=r"or write there \(No space left on device\): free some space"):
+        artifacts.prepare(tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])

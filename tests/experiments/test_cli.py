@@ -187,6 +187,26 @@ def test_full_standard_output(tmp_path: Path) -> None:
     assert_one_sentence(done, 1, "No space left on device")
 
 
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)], ids=str)
+def test_streams_closed_from_the_beginning(closed: tuple[int, ...], tmp_path: Path) -> None:
+    shell = ["sh", "-c", 'exec "$@" ' + " ".join(f"{number}>&-" for number in closed), "sh"]
+    done = subprocess.run(
+        [*shell, *command(*ONE_EPOCH, "--workers", 2, "--output", "out")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ("argmax" in done.stdout) == (1 not in closed)
+    assert "Error" not in done.stderr
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["final"] is not None
+
+
+def test_text_that_the_terminal_cannot_show(train: Train, tmp_path: Path) -> None:
+    done = train(*ONE_EPOCH, "--quiet", "--output", "ergebnis-\N{GREEK SMALL LETTER ALPHA}", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("Files: ergebnis-\\u03b1\n")
+    assert (tmp_path / "ergebnis-\N{GREEK SMALL LETTER ALPHA}" / "metrics.json").exists()
+
+
 def test_standard_output_closed_early(tmp_path: Path) -> None:
     with subprocess.Popen(
         command(*ONE_EPOCH), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, text=True
@@ -213,6 +233,12 @@ def test_interruption_from_the_keyboard(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["final"] is None
     assert len(metrics["epochs"]) >= 1
+
+
+def test_interruption_while_modules_are_imported(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "tqdm.py").write_text("raise KeyboardInterrupt\n")
+    done = train(PYTHONPATH=str(tmp_path))
+    assert_one_sentence(done, 130, "interrupted")
 
 
 @pytest.mark.parametrize(

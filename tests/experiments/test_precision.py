@@ -10,7 +10,7 @@ from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 @pytest.mark.parametrize("name", list(RECIPES))
 @pytest.mark.parametrize("gumbel", [False, True])
 def test_gradients_are_within_5e_6_of_float64(name: str, gumbel: bool) -> None:
-    """Relative L2 distance of every parameter's gradient. (A near-tie of pooling may add 1e-4: none is in this batch.)"""
+    """Relative L2 distance of every parameter's gradient. (A near-tie of pooling may add 1e-4: this batch has none.)"""
     recipe, source = RECIPES[name], np.random.default_rng(1)
     images = source.integers(0, 256, (recipe.batch_size, 32, 32, 3)) / 255
     labels = source.integers(0, 100, recipe.batch_size)

@@ -87,13 +87,16 @@ def test_result_is_complete_and_plausible(result: run.Result) -> None:
     assert (final.accuracy, final.accuracy_sampled) == (last.test_accuracy, last.test_accuracy_sampled)
     assert final.accuracy > 0.8 > 0.2 > result.epochs[0].seconds / 100
     assert final.expected_sampled_accuracy < final.accuracy
-    assert {"python", "scratchnet", "numpy", "blas", "platform"} == set(result.versions)
+    assert {"python", "scratchnet", "numpy", "blas", "scikit-learn", "platform"} == set(result.versions)
 
 
 def test_history_csv_has_a_row_for_each_epoch(config: Config, result: run.Result) -> None:
     with open(config.output / "history.csv", newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    assert rows == [asdict(epoch) for epoch in result.epochs]
+        rows = list(csv.DictReader(file))
+    assert [row.pop("dataset") for row in rows] == ["digits", "digits"]
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == [
+        asdict(epoch) for epoch in result.epochs
+    ]
 
 
 def test_weights_and_confusion_are_those_of_the_last_epoch(config: Config, result: run.Result) -> None:
@@ -159,6 +162,49 @@ def test_full_disk_after_the_first_epoch_keeps_its_files(tmp_path: Path, monkeyp
     assert sorted(observer.before) == ["confusion.csv", "history.csv", "metrics.json", "weights.npz"]
 
 
+@pytest.mark.parametrize("written", [1, 2, 3])
+def test_disk_that_is_full_after_some_files_does_not_mix_two_epochs(
+    written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronize = os.fsync
+
+    class FullInTheSecondEpoch(Recorder):
+        def epoch(self, epoch: Epoch) -> None:
+            self.before, self.room = snapshot(tmp_path), written
+            monkeypatch.setattr(os, "fsync", self.nearly_full)
+
+        def nearly_full(self, descriptor: int) -> None:
+            if self.room == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.room -= 1
+            synchronize(descriptor)
+
+    observer = FullInTheSecondEpoch()
+    with pytest.raises(ScratchnetError, match="No space left on device"):
+        run_experiment(configure(**DIGITS | {"epochs": 2}, output=tmp_path), observer)
+    assert snapshot(tmp_path) == observer.before
+
+
+def test_run_on_other_data_does_not_replace_a_run(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"dataset": "cifar100"}')
+    recorder, before = Recorder(), snapshot(tmp_path)
+    with pytest.raises(ScratchnetError) as caught:
+        run_experiment(configure(**DIGITS, output=tmp_path), recorder)
+    assert str(caught.value) == (
+        f"{tmp_path} has the files of a run on cifar100, which this one on digits would replace: "
+        "choose another folder with --output"
+    )
+    assert recorder.steps == []
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]", b"{}", b"3", b'{"dataset": "digits"}'])
+def test_only_the_files_of_a_run_on_other_data_are_protected(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "metrics.json").write_bytes(content)
+    run._check_earlier_run(tmp_path, "digits")
+
+
 def test_nothing_is_created_for_data_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         run_experiment(configure(data=str(tmp_path / "nowhere"), device="cpu", output=tmp_path / "out"))
@@ -176,15 +222,20 @@ def test_folder_is_checked_before_training(tmp_path: Path) -> None:
 def test_logits_that_are_not_finite_after_an_epoch_are_an_error() -> None:
     logits = np.zeros((4, 3), np.float32)
     logits[2, 1] = np.inf
-    with pytest.raises(TrainingError, match="the logits of the test images are not finite after epoch 5"):
-        run._evaluate(logits, np.zeros(4, int), seed=0, epoch=5)
+    with pytest.raises(TrainingError, match=r"of the test images are not finite after step 115 \(epoch 5\)"):
+        run._evaluate(logits, np.zeros(4, int), seed=0, epoch=5, step=115)
+
+
+def test_logits_that_are_not_finite_after_the_only_step_name_it(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"logits .* after step 1 \(epoch 1\): .* try a smaller learning rate$"):
+        run_experiment(configure(**DIGITS, learning_rate=1e300, batch_size=100_000, output=tmp_path))
 
 
 def test_sampled_predictions_depend_on_seed_and_epoch() -> None:
     logits, labels = np.zeros((1000, 10), np.float32), np.zeros(1000, int)
 
     def accuracy(seed: int, epoch: int) -> float:
-        return run._evaluate(logits, labels, seed, epoch).figures.accuracy_sampled
+        return run._evaluate(logits, labels, seed, epoch, step=1).figures.accuracy_sampled
 
     assert accuracy(0, 1) == accuracy(0, 1)
     assert len({accuracy(0, 1), accuracy(0, 2), accuracy(1, 1), accuracy(1, 2)}) > 2
@@ -204,10 +255,18 @@ def test_device_auto_takes_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) 
         run._choose_device("gpu", recorder)
 
 
-def test_without_matplotlib_a_note_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_matplotlib_a_note_names_the_extra(
+    broken: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    if broken:
+        packages = tmp_path_factory.mktemp("packages")
+        (packages / "matplotlib.py").write_text("raise ImportError('libpng is not there')\n")
+        monkeypatch.syspath_prepend(packages)
+    else:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
     recorder = Recorder()
     assert run_experiment(configure(**DIGITS, output=tmp_path), recorder).final is not None
     assert len(recorder.notes) == 1
