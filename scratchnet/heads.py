@@ -13,8 +13,9 @@ import numpy as np
 
 from scratchnet import arguments
 from scratchnet.arguments import positive_number
-from scratchnet.backend import Array, Clock, Memory, Noise, get_device, run
+from scratchnet.backend import Array, Clock, Memory, Noise, get_device, prepare
 from scratchnet.backend.noise import HEAD, gumbel, uniform
+from scratchnet.kernels.gpu.head import CrossEntropy
 from scratchnet.layers.layer import Share, whole
 from scratchnet.layers.softmax import gumbel_in_place
 
@@ -62,6 +63,8 @@ class SoftmaxCrossEntropy:
         twin.allocate(share, classes, memory, clock)
         return twin
 
+    fused: CrossEntropy | None = None
+
     def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
         rows, self.ops = share.size, memory.device.ops
         self.logits, self.dlogits, self.soft = (memory.buffer(rows, classes) for _ in range(3))
@@ -70,9 +73,17 @@ class SoftmaxCrossEntropy:
         self.row, self.total = memory.buffer(rows), memory.buffer(rows)
         self.loss, self.correct = memory.buffer(), memory.buffer(dtype=np.int64)
         self.classes, self.per_row = memory.device.xp.arange(classes), memory.constant(1 / share.total)
+        if memory.device.cuda is not None:
+            self.fused = CrossEntropy(rows, classes, memory, 1 / share.total, share.start, **self._noise_of_kernel())
+
+    def _noise_of_kernel(self) -> dict[str, Any]:
+        return {}
 
     def compute(self) -> None:
         """loss (this share's part of the batch's mean), correct (rows whose largest logit is the label's), dlogits."""
+        if self.fused is not None:
+            self.fused(self.logits, self.labels, self.dlogits, self.loss, self.correct)
+            return
         self.ops.argmax(self.logits, axis=1, out=self.largest)
         self.ops.equal(self.largest, self.labels, out=self.hits)
         self.ops.sum(self.hits, axis=0, out=self.correct)
@@ -144,12 +155,24 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
 
     def compute(self) -> None:
         ops = self.ops
-        run(self._draw)
+        if self.fused is not None:
+            prepare(self._tell_kernel)
+            super().compute()
+            return
+        prepare(self._draw)
         gumbel_in_place(ops, self.noisy)
         ops.add(self.logits, self.noisy, out=self.noisy)
         ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)
         super().compute()
         ops.multiply(self.dlogits, self.inverse_temperature, out=self.dlogits)
+
+    def _noise_of_kernel(self) -> dict[str, Any]:
+        return {"gumbel": True, "seed": self.seed, "stream": HEAD}
+
+    def _tell_kernel(self) -> None:
+        assert self.fused is not None
+        step = self.clock.step
+        self.device.load(np.array([step, 1 / self.temperature_at(step)]), out=self.fused.now)
 
     def _cross_entropy(self, z: Array) -> None:
         super()._cross_entropy(self.noisy)

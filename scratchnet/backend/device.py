@@ -1,11 +1,15 @@
 """Processors: a device names an array module, moves arrays to and from it, and says how images lie in its memory."""
 
+import ctypes
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from scratchnet.backend.cublas import WORKSPACE, Cublas, CublasOps
+from scratchnet.backend.cuda import Cuda
 from scratchnet.backend.ops import Ops
+from scratchnet.backend.program import Capture
 from scratchnet.errors import DeviceError
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
@@ -14,14 +18,17 @@ Array = Any  # a numpy.ndarray or a cupy.ndarray
 class Device:
     """One processor and its array module.
 
-    `image_axes` are the places in memory of an activation's logical axes N, H, W, C, slowest first.
+    `image_axes` are the places in memory of an activation's logical axes N, H, W, C, slowest first. Where there is a
+    compiler for CUDA, `cuda`, the kernels of kernels/gpu do the work; `capture` is for Program.
     """
 
     name: str
     image_axes: tuple[int, int, int, int]
+    cuda: Cuda | None = None
+    capture: Capture | None = None
 
-    def __init__(self, xp: Any) -> None:
-        self.xp, self.ops = xp, Ops(xp)
+    def __init__(self, xp: Any, ops: Ops | None = None) -> None:
+        self.xp, self.ops = xp, ops or Ops(xp)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         return self.xp.zeros(shape, dtype)
@@ -90,7 +97,12 @@ class Gpu(Device):
             ) from error
         if count == 0:
             raise DeviceError("device 'gpu' needs a CUDA GPU and this machine shows none: choose the device 'cpu'")
-        super().__init__(cupy)
+        self.cuda = Cuda(cupy)
+        self.capture = self.cuda.capture
+        self.cuda.stream.use()
+        self.workspace = cupy.empty(WORKSPACE, np.uint8)
+        self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, self.workspace.data.ptr)
+        super().__init__(cupy, CublasOps(cupy, self.cublas))
 
     def to_device(self, array: np.ndarray) -> Array:
         return self.xp.asarray(array)
@@ -99,10 +111,20 @@ class Gpu(Device):
         return np.ascontiguousarray(self.xp.asnumpy(array))
 
     def load(self, host: np.ndarray, out: Array) -> None:
-        self.xp.copyto(out, self.xp.asarray(host))
+        if out.flags.c_contiguous:
+            out.set(np.ascontiguousarray(host, out.dtype))
+        else:
+            self.xp.copyto(out, self.xp.asarray(host))
 
     def take(self, array: Array, rows: Array, out: Array) -> None:
         self.xp.take(array, rows, 0, out)
+
+
+def _cublas_library() -> ctypes.CDLL:
+    """The library that CuPy itself uses: of NVIDIA's wheel or of the CUDA toolkit."""
+    from cuda.pathfinder import load_nvidia_dynamic_lib  # comes with CuPy
+
+    return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
 
 
 DEVICES: dict[str, type[Device]] = {"cpu": Cpu, "gpu": Gpu}

@@ -25,14 +25,22 @@ from scratchnet import (
 from scratchnet.backend import Device, get_device
 from scratchnet.training import Trainer
 from tests.backend.strict_device import DeviceArray, StrictDevice
+from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
 from tests.training.problem import dataset
 
 
-def gpu_or_stand_in(request: pytest.FixtureRequest) -> Any:
-    return StrictDevice() if request.param == "stand-in" else get_device("gpu")
+STAND_INS = {"stand-in": StrictDevice, "stand-in with kernels": KernelDevice}
+DEVICES: list[Any] = [
+    "stand-in",
+    pytest.param("stand-in with kernels", marks=NEEDS_COMPILER),
+    pytest.param("gpu", marks=pytest.mark.gpu),
+]
 
 
-device = pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])(gpu_or_stand_in)
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Device:
+    return STAND_INS[request.param]() if request.param in STAND_INS else get_device("gpu")
+
 
 LAYERS: list[Any] = [
     lambda: Conv2D(4, 3, padding="same"),
