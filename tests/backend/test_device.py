@@ -28,7 +28,6 @@ from tests.backend.strict_device import DeviceArray, StrictDevice
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
 from tests.training.problem import dataset
 
-
 STAND_INS = {"stand-in": StrictDevice, "stand-in with kernels": KernelDevice}
 DEVICES: list[Any] = [
     "stand-in",

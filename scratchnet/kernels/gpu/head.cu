@@ -43,7 +43,7 @@ extern "C" __global__ void cross_entropy(const real* logits, const long long* la
     logits += row * CLASSES, dlogits += row * CLASSES;
     int label = (int)labels[row];
     real scale = GUMBEL ? (real)now[1] : (real)1, wanted = logits[label];
-    real largest = -INFINITY, total = 0, of_label = 0, beaten = 0;
+    real largest = log((real)0), total = 0, of_label = 0, beaten = 0;  // minus infinity, for which NVRTC has no name
 
     for (int tick = lane; tick < TICKS; tick += 32) {
         word words[4] = {(word)(FIRST_ROW + row) * TICKS + tick + 1, 0, 0, (word)now[0]};  // NumPy counts up first

@@ -7,7 +7,6 @@
 #define __global__
 #define __device__ static
 #define __shared__ static
-#define INFINITY __builtin_inff()
 
 extern "C" {
 double exp(double);
@@ -66,16 +65,15 @@ static void call(void (*kernel)(A...), void** arguments) {
 }
 
 static void** arguments_of_thread;
-static void one_thread();  // calls the kernel with them, and marks the thread as ended
 
-static bool run_block() {
+static bool run_block(void (*thread)()) {
     of_block = {blockDim.x, 0, 0};
     for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) of_warp[warp] = {32, 0, 0};
     for (unsigned t = 0; t < blockDim.x; ++t) {
         ended[t] = false;
         getcontext(&threads[t]);
         threads[t].uc_stack.ss_sp = stacks[t], threads[t].uc_stack.ss_size = STACK, threads[t].uc_link = &turns;
-        makecontext(&threads[t], one_thread, 0);
+        makecontext(&threads[t], thread, 0);
     }
     for (unsigned left = blockDim.x; left > 0;) {
         unsigned long before = progress;
@@ -90,18 +88,18 @@ static bool run_block() {
     return true;
 }
 
-// launch(...) is 0, or 1 where threads wait at a barrier that the others never reach.
-#define HOST_LAUNCH(kernel, cooperates)                                                   \
-    static void one_thread() {                                                            \
-        call(kernel, arguments_of_thread);                                                \
-        ended[threadIdx.x] = true, ++progress;                                            \
-    }                                                                                     \
-    extern "C" int launch(unsigned grid, unsigned block, void** arguments) {              \
-        gridDim.x = grid, blockDim.x = block, arguments_of_thread = arguments;            \
-        for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) {                           \
-            if (cooperates && !run_block()) return 1;                                     \
-            for (threadIdx.x = 0; !cooperates && threadIdx.x < block; ++threadIdx.x)      \
-                call(kernel, arguments);                                                  \
-        }                                                                                 \
-        return 0;                                                                         \
+// launch_KERNEL(...) is 0, or 1 where threads wait at a barrier that the others never reach.
+#define HOST_LAUNCH(kernel, cooperates)                                                       \
+    static void thread_of_##kernel() {                                                        \
+        call(kernel, arguments_of_thread);                                                    \
+        ended[threadIdx.x] = true, ++progress;                                                \
+    }                                                                                         \
+    extern "C" int launch_##kernel(unsigned grid, unsigned block, void** arguments) {         \
+        gridDim.x = grid, blockDim.x = block, arguments_of_thread = arguments;                \
+        for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) {                               \
+            if (cooperates && !run_block(thread_of_##kernel)) return 1;                       \
+            for (threadIdx.x = 0; !cooperates && threadIdx.x < block; ++threadIdx.x)          \
+                call(kernel, arguments);                                                      \
+        }                                                                                     \
+        return 0;                                                                             \
     }

@@ -27,7 +27,8 @@ class HostCuda:
     """The interface of backend.cuda.Cuda. A launch refuses arguments that are not of the types in the source."""
 
     def kernel(self, source: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
-        launch, parameters = _compiled(source, name, tuple(constants.items())), _parameters(source, name)
+        launch = getattr(_compiled(source, tuple(constants.items())), f"launch_{name}")
+        parameters = _parameters(source, name)
         names = {"real": TYPES[str(constants["real"])]} | TYPES
 
         def start(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
@@ -57,14 +58,16 @@ def _parameters(source: str, name: str) -> list[tuple[str, bool]]:
 
 
 @cache
-def _compiled(source: str, name: str, constants: tuple[tuple[str, int | str], ...]) -> Any:
+def _compiled(source: str, constants: tuple[tuple[str, int | str], ...]) -> Any:
     cooperates = int("__syncthreads" in source or "__shfl" in source)
-    code = f'#include "{HEADER}"\n{source}\nHOST_LAUNCH({name}, {cooperates})\n'
-    library = Path(FOLDER.name, f"{abs(hash((source, name, constants)))}.so")
+    names = re.findall(r"__global__ void (\w+)", source)
+    launches = "\n".join(f"HOST_LAUNCH({name}, {cooperates})" for name in names)
+    code = f'#include "{HEADER}"\n{source}\n{launches}\n'
+    library = Path(FOLDER.name, f"{abs(hash((source, constants)))}.so")
     macros = [f"-D{macro}={value}" for macro, value in constants]
     flags = ["-x", "c++", "-std=c++17", "-O1", "-w", "-ffp-contract=off", "-shared", "-fPIC"]
     subprocess.run([str(COMPILER), *flags, *macros, "-", "-o", str(library)], input=code, text=True, check=True)
-    return ctypes.CDLL(str(library)).launch
+    return ctypes.CDLL(str(library))
 
 
 class KernelDevice(StrictDevice):
