@@ -151,7 +151,7 @@ def test_convolution_and_its_epilogue(
 def test_of_equal_values_the_first_is_the_maximum_and_nan_stays() -> None:
     memory = Memory(DEVICE, "float64")
     work = Convolution(1, (2, 4, 1), 1, windows((2, 4, 1), (1, 1), (1, 1), "valid"), memory, relu=True, pool=True)
-    work.x[...] = to_device(np.array([[1.0, 2, np.nan, 4], [2, 2, 3, 5]])[None, :, :, None])[0]
+    work.x[...] = to_device(np.array([[1.0, 2, 3, 4], [2, 2, np.nan, 5]])[None, :, :, None])[0]
     one, dkernel, y, dy = to_device(
         *(np.full((1, 1, n, 1), value) for n, value in ((1, 1.0), (1, 0.0), (2, 0.0), (2, 7.0)))
     )
@@ -187,7 +187,8 @@ def test_cross_entropy(dtype: str, gumbel: bool, rows: int, classes: int) -> Non
     )
     logits, labels = 3 * source.standard_normal((rows, classes)), source.integers(0, classes, rows)
     logits = logits.astype(dtype)
-    logits[0] = logits[0].max()  # a tie: the first is the answer
+    logits[[0, -1]] = 1  # ties: the first is the answer
+    labels[0], labels[-1] = classes - 1, 0
     z = logits.astype(np.float64)
     if gumbel:
         z = (z + GumbelSoftmaxCrossEntropy(seed=seed).noise(step, first + rows, classes)[first:]) / temperature
