@@ -7,7 +7,7 @@ there.
 import copy
 from dataclasses import dataclass
 from math import exp
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from scratchnet import arguments
 from scratchnet.arguments import positive_number
 from scratchnet.backend import Array, Clock, Memory, Noise, get_device, prepare
 from scratchnet.backend.noise import HEAD, gumbel, uniform
-from scratchnet.kernels.gpu.head import CrossEntropy
+from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
 from scratchnet.layers.layer import Share, whole
 from scratchnet.layers.softmax import gumbel_in_place
 
@@ -57,13 +57,16 @@ class SoftmaxCrossEntropy:
             )
         return labels
 
-    def bind(self, share: Share, classes: int, memory: Memory, clock: Clock) -> Self:
-        """A twin with buffers for these rows of the batch."""
+    def bind(self, share: Share, classes: int, memory: Memory, clock: Clock) -> "SoftmaxCrossEntropy | CrossEntropy":
+        """A twin with buffers for these rows of the batch; on a GPU, the kernel that does its work at once."""
+        if memory.device.cuda is not None:
+            return CrossEntropy(share.size, classes, memory, 1 / share.total, share.start, self._noise_of(clock))
         twin = copy.copy(self)
         twin.allocate(share, classes, memory, clock)
         return twin
 
-    fused: CrossEntropy | None = None
+    def _noise_of(self, clock: Clock) -> GumbelNoise | None:
+        return None
 
     def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
         rows, self.ops = share.size, memory.device.ops
@@ -73,17 +76,9 @@ class SoftmaxCrossEntropy:
         self.row, self.total = memory.buffer(rows), memory.buffer(rows)
         self.loss, self.correct = memory.buffer(), memory.buffer(dtype=np.int64)
         self.classes, self.per_row = memory.device.xp.arange(classes), memory.constant(1 / share.total)
-        if memory.device.cuda is not None:
-            self.fused = CrossEntropy(rows, classes, memory, 1 / share.total, share.start, **self._noise_of_kernel())
-
-    def _noise_of_kernel(self) -> dict[str, Any]:
-        return {}
 
     def compute(self) -> None:
         """loss (this share's part of the batch's mean), correct (rows whose largest logit is the label's), dlogits."""
-        if self.fused is not None:
-            self.fused(self.logits, self.labels, self.dlogits, self.loss, self.correct)
-            return
         self.ops.argmax(self.logits, axis=1, out=self.largest)
         self.ops.equal(self.largest, self.labels, out=self.hits)
         self.ops.sum(self.hits, axis=0, out=self.correct)
@@ -147,6 +142,9 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
         """The noise g of a step, float64 (batch, classes)."""
         return gumbel(uniform(self.seed, HEAD, step, 0, batch, classes).astype(np.float64))
 
+    def _noise_of(self, clock: Clock) -> GumbelNoise:
+        return GumbelNoise(self.seed, HEAD, lambda: (clock.step, 1 / self.temperature_at(clock.step)))
+
     def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
         super().allocate(share, classes, memory, clock)
         self.device, self.clock = memory.device, clock
@@ -155,24 +153,12 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
 
     def compute(self) -> None:
         ops = self.ops
-        if self.fused is not None:
-            prepare(self._tell_kernel)
-            super().compute()
-            return
         prepare(self._draw)
         gumbel_in_place(ops, self.noisy)
         ops.add(self.logits, self.noisy, out=self.noisy)
         ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)
         super().compute()
         ops.multiply(self.dlogits, self.inverse_temperature, out=self.dlogits)
-
-    def _noise_of_kernel(self) -> dict[str, Any]:
-        return {"gumbel": True, "seed": self.seed, "stream": HEAD}
-
-    def _tell_kernel(self) -> None:
-        assert self.fused is not None
-        step = self.clock.step
-        self.device.load(np.array([step, 1 / self.temperature_at(step)]), out=self.fused.now)
 
     def _cross_entropy(self, z: Array) -> None:
         super()._cross_entropy(self.noisy)

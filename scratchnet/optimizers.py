@@ -1,5 +1,6 @@
 """Optimizers: a flat vector of parameters and one or more vectors of gradients, in pieces that stay in the cache."""
 
+from collections.abc import Callable
 from math import sqrt
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ class Optimizer:
     """What optimizers share: `build(parameters)` once, then `update(gradients)` for every step, in place."""
 
     slots: ClassVar[tuple[str, ...]] = ()  # names of the vectors kept beside the parameters
+    fused: Callable[..., None] | None = None  # a kernel that does the whole step at once, where the device has one
 
     def __init__(self, learning_rate: float) -> None:
         self.name = type(self).__name__
@@ -41,6 +43,9 @@ class Optimizer:
             raise ValueError(f"{self.name}: the gradients have the shapes {shapes}, not {self.parameters.shape}")
         ops, size = self.device.ops, self.parameters.size
         prepare(self._advance)
+        if self.fused is not None and len(gradients) == 1:
+            self.fused(self.constants_of_step, *gradients, self.parameters, **self.state)
+            return
         with self.memory.scratch() as take:
             length = min(PIECE, size) if self.device.name == "cpu" else size
             total, temporary = take(length), take(length)
@@ -107,7 +112,6 @@ class Adam(Optimizer):
     """
 
     slots = ("m", "v")
-    fused: FusedAdam | None = None
 
     def __init__(
         self,
@@ -139,9 +143,6 @@ class Adam(Optimizer):
         }
 
     def apply(self, w: Array, g: Array, t: Array, **state: Array) -> None:
-        if self.fused is not None:
-            self.fused(self.constants_of_step, g, w, **state)
-            return
         ops, m, v, scalars = self.device.ops, state["m"], state["v"], self.scalars
         ops.subtract(g, m, out=t)
         ops.multiply(t, scalars["follow_1"], out=t)

@@ -17,7 +17,7 @@ from scratchnet.kernels.gpu.adam import Adam
 from scratchnet.kernels.gpu.column_sums import ColumnSums
 from scratchnet.kernels.gpu.convolution import Convolution
 from scratchnet.kernels.gpu.gather import Gather
-from scratchnet.kernels.gpu.head import CrossEntropy
+from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
 from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 from tests.reference import strategies
@@ -193,10 +193,12 @@ def test_cross_entropy(dtype: str, gumbel: bool, rows: int, classes: int) -> Non
     if gumbel:
         z = (z + GumbelSoftmaxCrossEntropy(seed=seed).noise(step, first + rows, classes)[first:]) / temperature
     loss, dlogits = reference.softmax_cross_entropy(z, labels)
-    kernel = CrossEntropy(rows, classes, memory, 1 / rows, first, gumbel, seed, noise.HEAD)
-    kernel.now[...] = to_device(np.array([step, 1 / temperature]))[0]
+    source_of_noise = GumbelNoise(seed, noise.HEAD, lambda: (step, 1 / temperature)) if gumbel else None
+    head = CrossEntropy(rows, classes, memory, 1 / rows, first, source_of_noise)
     buffers, wholes = zip(*map(guarded, (np.zeros_like(logits), np.zeros((), dtype), np.zeros((), int))), strict=True)
-    kernel(*to_device(logits, labels), *buffers)
+    head.dlogits, head.loss, head.correct = buffers
+    head.logits, head.labels = to_device(logits, labels)
+    head.compute()
     assert_close(buffers[1], loss, 5 * TOLERANCE[dtype])
     assert_close(buffers[0], dlogits / (temperature if gumbel else 1), 5 * TOLERANCE[dtype])
     assert int(buffers[2]) == np.sum(logits.argmax(1) == labels)
