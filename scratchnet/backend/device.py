@@ -2,15 +2,20 @@
 
 import ctypes
 from functools import cache
+from importlib.metadata import distributions
 from typing import Any
 
 import numpy as np
 
+from scratchnet.arguments import one_of
 from scratchnet.backend.cublas import WORKSPACE, Cublas, CublasOps
 from scratchnet.backend.cuda import Cuda
 from scratchnet.backend.ops import Ops
 from scratchnet.backend.program import Capture
 from scratchnet.errors import DeviceError
+
+PRECISIONS = "fp32", "tf32"
+AMPERE = 80  # the first compute capability with TF32
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
@@ -88,12 +93,17 @@ class Gpu(Device):
                 f"device 'gpu' needs CuPy, which cannot be imported ({error}): install scratchnet[cuda12] or "
                 "scratchnet[cuda13], whichever matches the driver, or choose the device 'cpu'"
             ) from error
+        if len(packages := _cupy_packages()) > 1:
+            raise DeviceError(
+                f"device 'gpu' needs one CuPy package and here are {len(packages)}, {' and '.join(packages)}, which "
+                "overwrite each other: uninstall all of them, then install scratchnet[cuda12] or scratchnet[cuda13]"
+            )
         try:
             count = cupy.cuda.runtime.getDeviceCount()
         except Exception as error:
             raise DeviceError(
-                f"device 'gpu' needs a CUDA GPU and its driver, and CuPy finds none ({error}): "
-                "check nvidia-smi, or choose the device 'cpu'"
+                f"device 'gpu' needs a CUDA GPU and a driver as new as CuPy's CUDA, and CuPy finds none ({error}): "
+                "check nvidia-smi, install scratchnet[cuda12] for an older driver, or choose the device 'cpu'"
             ) from error
         if count == 0:
             raise DeviceError("device 'gpu' needs a CUDA GPU and this machine shows none: choose the device 'cpu'")
@@ -103,6 +113,17 @@ class Gpu(Device):
         self.workspace = cupy.empty(WORKSPACE, np.uint8)
         self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, self.workspace.data.ptr)
         super().__init__(cupy, CublasOps(cupy, self.cublas))
+        self.precision = "tf32" if int(cupy.cuda.Device().compute_capability) >= AMPERE else "fp32"
+
+    @property
+    def precision(self) -> str:
+        """How float32 matrix products are made: "fp32", or "tf32" with factors rounded to 10 bits (the default)."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self._precision = one_of(name, PRECISIONS, "precision", "device 'gpu'")
+        self.cublas.use_tf32(name == "tf32")
 
     def to_device(self, array: np.ndarray) -> Array:
         return self.xp.asarray(array)
@@ -118,6 +139,11 @@ class Gpu(Device):
 
     def take(self, array: Array, rows: Array, out: Array) -> None:
         self.xp.take(array, rows, 0, out)
+
+
+def _cupy_packages() -> list[str]:
+    names = {distribution.metadata["Name"].lower() for distribution in distributions()}
+    return sorted(name for name in names if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
 
 
 def _cublas_library() -> ctypes.CDLL:
