@@ -31,6 +31,7 @@ class Device:
     image_axes: tuple[int, int, int, int]
     cuda: Cuda | None = None
     capture: Capture | None = None
+    precision = "fp32"
 
     def __init__(self, xp: Any, ops: Ops | None = None) -> None:
         self.xp, self.ops = xp, ops or Ops(xp)

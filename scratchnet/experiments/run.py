@@ -48,7 +48,7 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     TrainingError for a loss or a logit that is not finite, and ScratchnetError where a file cannot be written.
     """
     progress, observer = observer is not None, observer or Observer()
-    device = _choose_device(config.device, observer)
+    device = _choose_device(config.device, observer, config.precision)
     dataset = load_dataset(config.data, progress=progress)
     artifacts.prepare(config.output)
     network = config.recipe.network(dataset.num_classes)
@@ -70,6 +70,7 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
             temperature=config.temperature,
             seed=config.seed,
             device=device.name,
+            precision=device.precision,
             dataset=dataset.name,
             batch_size=trainer.batch_size,
             learning_rate=config.learning_rate,
@@ -100,14 +101,19 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     return result
 
 
-def _choose_device(name: str, observer: Observer) -> Device:
-    if name != "auto":
-        return get_device(name)
+def _choose_device(name: str, observer: Observer, precision: str | None = None) -> Device:
+    if name == "cpu":
+        return get_device("cpu")
     try:
-        return get_device("gpu")
+        device = get_device("gpu")
     except DeviceError as error:
+        if name == "gpu":
+            raise
         observer.note(f"device auto takes the CPU: {error}")
         return get_device("cpu")
+    if precision is not None:
+        device.precision = precision
+    return device
 
 
 def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> Evaluation:
