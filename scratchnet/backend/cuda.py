@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -9,7 +10,10 @@ Launch = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]  # 
 
 
 class Cuda:
-    """What a GPU device offers beyond its array module. `stream` is the one on which all its work is put."""
+    """What a GPU device offers beyond its array module.
+
+    `stream` is the one on which all its work is put: it is the current stream of the thread that asked for the device.
+    """
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
@@ -20,7 +24,7 @@ class Cuda:
         options = ("--std=c++17", *(f"-D{macro}={value}" for macro, value in constants.items()))
         return self.cupy.RawModule(code=source, options=options).get_function(name)
 
-    def capture(self, calls: Sequence[Call]) -> Callable[[], None] | None:
+    def capture(self, calls: Sequence[Call]) -> "Graph | None":
         """A function that repeats the calls as one graph, or None where one of them cannot be captured.
 
         Nothing runs yet. Memory allocated by a captured call would be handed out again while the graph goes on writing
@@ -36,7 +40,19 @@ class Cuda:
                 with suppress(Exception):
                     self.stream.end_capture()
                 return None
-        return lambda: graph.launch(self.stream)
+        return Graph(graph, self.stream, calls)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Launches a captured graph; holds the calls, because their arrays and compiled modules are the graph's too."""
+
+    graph: Any
+    stream: Any
+    calls: Sequence[Call]
+
+    def __call__(self) -> None:
+        self.graph.launch(self.stream)
 
 
 def _refuse(size: int) -> Any:
