@@ -7,14 +7,15 @@ there.
 import copy
 from dataclasses import dataclass
 from math import exp
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from scratchnet import arguments
 from scratchnet.arguments import positive_number
-from scratchnet.backend import Array, Clock, Memory, Noise, get_device, run
+from scratchnet.backend import Array, Clock, Memory, Noise, get_device, prepare
 from scratchnet.backend.noise import HEAD, gumbel, uniform
+from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
 from scratchnet.layers.layer import Share, whole
 from scratchnet.layers.softmax import gumbel_in_place
 
@@ -29,25 +30,25 @@ class SoftmaxCrossEntropy:
 
     name = "softmax"
     clock: Clock  # of a bound twin
-    _bound: Any = None
+    _bound: Any = None, None  # what __call__ made, and the clock of its noise
 
     def __call__(self, logits: Array, labels: Array, step: int = 0) -> tuple[float, Array]:
         if not hasattr(logits, "dtype"):
             raise TypeError(f"{self.name} head: logits are a {type(logits).__name__}, not an array")
         device = get_device("cpu" if isinstance(logits, np.ndarray) else "gpu")
         labels = self._checked(logits, device.xp.asarray(labels))
-        bound = self._bound
+        bound, clock = self._bound
         if bound is None or (bound.logits.shape, bound.logits.dtype) != (logits.shape, logits.dtype):
-            bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), Clock())
-            self._bound = bound
-        bound.clock.step = step
+            bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), clock := Clock())
+            self._bound = bound, clock
+        clock.step = step
         bound.logits[...], bound.labels[...] = logits, labels
         with np.errstate(over="ignore"):
             bound.compute()
         return float(bound.loss), device.xp.array(bound.dlogits)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_bound": None}
+        return vars(self) | {"_bound": (None, None)}
 
     def _checked(self, logits: Array, labels: Array) -> Array:
         arguments.dtype(logits.dtype, f"{self.name} head: logits")
@@ -67,12 +68,17 @@ class SoftmaxCrossEntropy:
             )
         return labels
 
-    def bind(self, share: Share, classes: int, memory: Memory, clock: Clock) -> Self:
-        """A twin with buffers for these rows of the batch."""
+    def bind(self, share: Share, classes: int, memory: Memory, clock: Clock) -> "SoftmaxCrossEntropy | CrossEntropy":
+        """A twin with buffers for these rows of the batch; on a GPU, the kernel that does its work at once."""
+        if memory.device.cuda is not None:
+            return CrossEntropy(share.size, classes, memory, 1 / share.total, share.start, self._noise_of(clock))
         twin = copy.copy(self)
         twin.clock = clock
         twin.allocate(share, classes, memory, clock)
         return twin
+
+    def _noise_of(self, clock: Clock) -> GumbelNoise | None:
+        return None
 
     def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
         rows, self.ops = share.size, memory.device.ops
@@ -151,6 +157,9 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
         """The noise g of a step, float64 (batch, classes)."""
         return gumbel(uniform(self.seed, HEAD, step, 0, batch, classes).astype(np.float64))
 
+    def _noise_of(self, clock: Clock) -> GumbelNoise:
+        return GumbelNoise(self.seed, HEAD, lambda: (clock.step, 1 / self.temperature_at(clock.step)))
+
     def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
         super().allocate(share, classes, memory, clock)
         self.device = memory.device
@@ -159,7 +168,7 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
 
     def compute(self) -> None:
         ops = self.ops
-        run(self._draw)
+        prepare(self._draw)
         gumbel_in_place(ops, self.noisy)
         ops.add(self.logits, self.noisy, out=self.noisy)
         ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)

@@ -1,12 +1,14 @@
 """Optimizers: a flat vector of parameters and one or more vectors of gradients, in pieces that stay in the cache."""
 
+from collections.abc import Callable
 from math import sqrt
 from typing import ClassVar
 
 import numpy as np
 
 from scratchnet.arguments import fraction, one_of, positive_number
-from scratchnet.backend import Array, Device, Memory, get_device, run
+from scratchnet.backend import Array, Device, Memory, get_device, prepare
+from scratchnet.kernels.gpu.adam import Adam as FusedAdam
 
 PIECE = 16384  # numbers; five vectors of that length stay in the second-level cache
 
@@ -15,6 +17,7 @@ class Optimizer:
     """What optimizers share: `build(parameters)` once, then `update(gradients)` for every step, in place."""
 
     slots: ClassVar[tuple[str, ...]] = ()  # names of the vectors kept beside the parameters
+    fused: Callable[..., None] | None = None  # a kernel that does the whole step at once, where the device has one
 
     def __init__(self, learning_rate: float) -> None:
         self.name = type(self).__name__
@@ -27,7 +30,9 @@ class Optimizer:
         self.device = device or get_device("cpu" if isinstance(parameters, np.ndarray) else "gpu")
         self.parameters, self.memory, self.step = parameters, Memory(self.device, parameters.dtype), 0
         self.state = slots or {name: self.memory.buffer(parameters.size) for name in self.slots}
-        self.scalars = {name: self.memory.constant(value) for name, value in self.constants().items()}
+        names = self.constants()
+        self.constants_of_step = self.memory.buffer(len(names))
+        self.scalars = {name: self.constants_of_step[i : i + 1].reshape(()) for i, name in enumerate(names)}
 
     def update(self, *gradients: Array) -> None:
         """One step along the sum of these gradient vectors (one a worker)."""
@@ -37,7 +42,10 @@ class Optimizer:
         if not shapes or any(shape != self.parameters.shape for shape in shapes):
             raise ValueError(f"{self.name}: the gradients have the shapes {shapes}, not {self.parameters.shape}")
         ops, size = self.device.ops, self.parameters.size
-        run(self._advance)
+        prepare(self._advance)
+        if self.fused is not None and len(gradients) == 1:
+            self.fused(self.constants_of_step, *gradients, self.parameters, **self.state)
+            return
         with self.memory.scratch() as take:
             length = min(PIECE, size) if self.device.name == "cpu" else size
             total, temporary = take(length), take(length)
@@ -52,8 +60,9 @@ class Optimizer:
 
     def _advance(self) -> None:
         self.step += 1
-        for name, value in self.constants().items():
-            self.scalars[name].fill(value)
+        with np.errstate(over="ignore"):  # an absurd learning rate is infinite in float32, and the loss will tell
+            values = np.array(list(self.constants().values()), self.memory.dtype)
+        self.device.load(values, out=self.constants_of_step)
 
     def constants(self) -> dict[str, float]:
         """The scalars of this step."""
@@ -116,6 +125,11 @@ class Adam(Optimizer):
         self.beta_1, self.beta_2 = fraction(beta_1, "beta_1", self.name), fraction(beta_2, "beta_2", self.name)
         self.epsilon = positive_number(epsilon, "epsilon", self.name)
         self.epsilon_placement = one_of(epsilon_placement, ("keras", "pytorch"), "epsilon_placement", self.name)
+
+    def build(self, parameters: Array, slots: dict[str, Array] | None = None, device: Device | None = None) -> None:
+        super().build(parameters, slots, device)
+        if self.device.cuda is not None:
+            self.fused = FusedAdam(self.device, parameters.size, self.memory.dtype)
 
     def constants(self) -> dict[str, float]:
         step = max(self.step, 1)

@@ -1,12 +1,21 @@
 """Processors: a device names an array module, moves arrays to and from it, and says how images lie in its memory."""
 
+import ctypes
 from functools import cache
+from importlib.metadata import distributions
 from typing import Any
 
 import numpy as np
 
+from scratchnet.arguments import one_of
+from scratchnet.backend.cublas import WORKSPACE, Cublas, CublasOps
+from scratchnet.backend.cuda import Cuda
 from scratchnet.backend.ops import Ops
+from scratchnet.backend.program import Capture
 from scratchnet.errors import DeviceError
+
+PRECISIONS = "fp32", "tf32"
+AMPERE = 80  # the first compute capability with TF32
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
@@ -14,14 +23,18 @@ Array = Any  # a numpy.ndarray or a cupy.ndarray
 class Device:
     """One processor and its array module.
 
-    `image_axes` are the places in memory of an activation's logical axes N, H, W, C, slowest first.
+    `image_axes` are the places in memory of an activation's logical axes N, H, W, C, slowest first. Where there is a
+    compiler for CUDA, `cuda`, the kernels of kernels/gpu do the work; `capture` is for Program.
     """
 
     name: str
     image_axes: tuple[int, int, int, int]
+    cuda: Cuda | None = None
+    capture: Capture | None = None
+    precision = "fp32"
 
-    def __init__(self, xp: Any) -> None:
-        self.xp, self.ops = xp, Ops(xp)
+    def __init__(self, xp: Any, ops: Ops | None = None) -> None:
+        self.xp, self.ops = xp, ops or Ops(xp)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         return self.xp.zeros(shape, dtype)
@@ -81,16 +94,37 @@ class Gpu(Device):
                 f"device 'gpu' needs CuPy, which cannot be imported ({error}): install scratchnet[cuda12] or "
                 "scratchnet[cuda13], whichever matches the driver, or choose the device 'cpu'"
             ) from error
+        if len(packages := _cupy_packages()) > 1:
+            raise DeviceError(
+                f"device 'gpu' needs one CuPy package and here are {len(packages)}, {' and '.join(packages)}, which "
+                "overwrite each other: uninstall all of them, then install scratchnet[cuda12] or scratchnet[cuda13]"
+            )
         try:
             count = cupy.cuda.runtime.getDeviceCount()
         except Exception as error:
             raise DeviceError(
-                f"device 'gpu' needs a CUDA GPU and its driver, and CuPy finds none ({error}): "
-                "check nvidia-smi, or choose the device 'cpu'"
+                f"device 'gpu' needs a CUDA GPU and a driver as new as CuPy's CUDA, and CuPy finds none ({error}): "
+                "check nvidia-smi, install scratchnet[cuda12] for an older driver, or choose the device 'cpu'"
             ) from error
         if count == 0:
             raise DeviceError("device 'gpu' needs a CUDA GPU and this machine shows none: choose the device 'cpu'")
-        super().__init__(cupy)
+        self.cuda = Cuda(cupy)
+        self.capture = self.cuda.capture
+        self.cuda.stream.use()
+        self.workspace = cupy.empty(WORKSPACE, np.uint8)
+        self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, self.workspace.data.ptr)
+        super().__init__(cupy, CublasOps(cupy, self.cublas))
+        self.precision = "tf32" if int(cupy.cuda.Device().compute_capability) >= AMPERE else "fp32"
+
+    @property
+    def precision(self) -> str:
+        """How float32 matrix products are made: "fp32", or "tf32" with factors rounded to 10 bits (the default)."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self._precision = one_of(name, PRECISIONS, "precision", "device 'gpu'")
+        self.cublas.use_tf32(name == "tf32")
 
     def to_device(self, array: np.ndarray) -> Array:
         return self.xp.asarray(array)
@@ -99,10 +133,25 @@ class Gpu(Device):
         return np.ascontiguousarray(self.xp.asnumpy(array))
 
     def load(self, host: np.ndarray, out: Array) -> None:
-        self.xp.copyto(out, self.xp.asarray(host))
+        if out.flags.c_contiguous:
+            out.set(np.ascontiguousarray(host, out.dtype))
+        else:
+            self.xp.copyto(out, self.xp.asarray(host))
 
     def take(self, array: Array, rows: Array, out: Array) -> None:
         self.xp.take(array, rows, 0, out)
+
+
+def _cupy_packages() -> list[str]:
+    names = {distribution.metadata["Name"].lower() for distribution in distributions()}
+    return sorted(name for name in names if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
+
+
+def _cublas_library() -> ctypes.CDLL:
+    """The library that CuPy itself uses: of NVIDIA's wheel or of the CUDA toolkit."""
+    from cuda.pathfinder import load_nvidia_dynamic_lib  # comes with CuPy
+
+    return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
 
 
 DEVICES: dict[str, type[Device]] = {"cpu": Cpu, "gpu": Gpu}

@@ -3,40 +3,70 @@
 Every operation goes through `run`, which calls a function at once and, while a program is being recorded on this
 thread, also notes the call. All arrays of a step live in fixed buffers, so calling the noted functions again *is* the
 next step. What changes between steps (the batch, the learning rate, the noise) is changed inside a buffer, by a
-function that is itself noted.
+function noted through `prepare`.
+
+On a GPU the first replay captures what `run` noted as one graph, which the replays launch, after what `prepare` noted.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Capture = Callable[[Sequence[Call]], Callable[[], None] | None]
 
 _recording = threading.local()
 
 
 class Program:
-    """`with Program() as step: ...` records what runs inside; `step.replay()` runs it again."""
+    """`with Program() as step: ...` records what runs inside; `step.replay()` runs it again.
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+    `capture` makes one function of the calls that are the same in every step, or None where it cannot: then they are
+    repeated one by one.
+    """
+
+    def __init__(self, capture: Capture | None = None) -> None:
+        self.calls: list[Call] = []
+        self.preparations: set[int] = set()  # places in `calls`
+        self.capture = capture
 
     def __enter__(self) -> Self:
-        if getattr(_recording, "calls", None) is not None:
+        if getattr(_recording, "program", None) is not None:
             raise RuntimeError("a program is being recorded on this thread already")
-        _recording.calls = self.calls
+        _recording.program = self
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _recording.calls = None
+        _recording.program = None
 
     def replay(self) -> None:
         """Run the recorded calls again, in their order, on the same buffers."""
+        if self.capture is not None:
+            self._capture(self.capture)
         for function, arguments in self.calls:
             function(*arguments)
+
+    def _capture(self, capture: Capture) -> None:
+        self.capture = None
+        graph = capture([call for place, call in enumerate(self.calls) if place not in self.preparations])
+        if graph is not None:
+            self.calls = [*(self.calls[place] for place in sorted(self.preparations)), (graph, ())]
 
 
 def run(function: Callable[..., Any], *arguments: Any) -> None:
     """Call the function now, and remember the call if a program is being recorded."""
     function(*arguments)
-    calls = getattr(_recording, "calls", None)
-    if calls is not None:
-        calls.append((function, arguments))
+    program = getattr(_recording, "program", None)
+    if program is not None:
+        program.calls.append((function, arguments))
+
+
+def prepare(function: Callable[..., Any], *arguments: Any) -> None:
+    """The same for a function that looks up what is new in a step and loads it into a buffer of its own.
+
+    Nothing else writes to that buffer before, so the call may come at any earlier place of the step.
+    """
+    program = getattr(_recording, "program", None)
+    if program is not None:
+        program.preparations.add(len(program.calls))
+    run(function, *arguments)

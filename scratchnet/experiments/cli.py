@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from scratchnet.errors import ScratchnetError
-from scratchnet.experiments.config import ANNEAL, DEVICES, HEADS, Config, Temperature, configure
+from scratchnet.experiments.config import ANNEAL, DEVICES, HEADS, PRECISIONS, Config, Temperature, configure
 from scratchnet.experiments.display import Display, final_block
 from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES
 from scratchnet.experiments.run import run_experiment
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--learning-rate", type=float, default=LEARNING_RATE, help="of Adam (default: %(default)s)")
     option("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     option("--device", choices=DEVICES, default="auto", help="auto: a GPU where CuPy can use one, else the CPU")
+    option("--precision", choices=PRECISIONS, help="of a GPU's products (default: tf32 where it has it, else fp32)")
     option("--workers", type=int, help="processes (default: one a physical core; on a GPU, one)")
     option(
         "--data",

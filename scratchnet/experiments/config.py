@@ -11,6 +11,7 @@ from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, Sof
 
 HEADS = "softmax", "gumbel"
 DEVICES = "auto", "cpu", "gpu"
+PRECISIONS = "fp32", "tf32"
 ANNEAL: Literal["anneal"] = "anneal"
 SEEDS = 2**63
 Temperature = float | Literal["anneal"]
@@ -25,6 +26,7 @@ class Config:
     temperature: Temperature | None
     seed: int
     device: str
+    precision: str | None
     data: str
     epochs: int
     batch_size: int
@@ -58,6 +60,7 @@ def configure(
     temperature: Temperature | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: str | None = None,
     data: str = "auto",
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -68,6 +71,7 @@ def configure(
     """The experiment with the report's settings where none is given; ValueError names a setting that cannot be.
 
     `temperature` is a positive number or "anneal": max(0.5, exp(-1e-4 step)), from Jang, Gu and Poole (2016).
+    `precision` is that of a GPU's float32 products, None for the GPU's default.
     """
     owner = "experiment"
     chosen = RECIPES[one_of(recipe, tuple(RECIPES), "recipe", owner)]
@@ -81,6 +85,10 @@ def configure(
         )
     if device == "gpu" and workers not in (None, 1):
         raise ValueError(f"{owner}: workers share the work of a CPU, and device 'gpu' takes one: leave workers out")
+    if precision is not None:
+        one_of(precision, PRECISIONS, "precision", owner)
+        if device == "cpu":
+            raise ValueError(f"{owner}: precision is a GPU's choice, and device 'cpu' has none: leave precision out")
     if head == "gumbel" and temperature is None:
         temperature = chosen.temperature
     elif temperature not in (None, ANNEAL):
@@ -93,6 +101,7 @@ def configure(
         temperature=temperature,
         seed=seed,
         device=device,
+        precision=precision,
         data=data,
         epochs=positive_integer(epochs, "epochs", owner),
         batch_size=positive_integer(batch_size, "batch_size", owner),

@@ -51,6 +51,7 @@ class Result:
     learning_rate: float
     workers: int
     versions: dict[str, str]
+    precision: str = "fp32"
     epochs: list[Epoch] = field(default_factory=list)
     final: Final | None = None
 

@@ -52,7 +52,7 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     the folder has the files of a run on another data set.
     """
     progress, observer = observer is not None, observer or Observer()
-    device = _choose_device(config.device, observer)
+    device = _choose_device(config.device, observer, config.precision)
     dataset = load_dataset(config.data, progress=progress)
     artifacts.prepare(config.output)
     _check_earlier_run(config.output, dataset.name)
@@ -75,6 +75,7 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
             temperature=config.temperature,
             seed=config.seed,
             device=device.name,
+            precision=device.precision,
             dataset=dataset.name,
             batch_size=trainer.batch_size,
             learning_rate=config.learning_rate,
@@ -109,14 +110,19 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     return result
 
 
-def _choose_device(name: str, observer: Observer) -> Device:
-    if name != "auto":
-        return get_device(name)
+def _choose_device(name: str, observer: Observer, precision: str | None = None) -> Device:
+    if name == "cpu":
+        return get_device("cpu")
     try:
-        return get_device("gpu")
+        device = get_device("gpu")
     except DeviceError as error:
+        if name == "gpu":
+            raise
         observer.note(f"device auto takes the CPU: {error}")
         return get_device("cpu")
+    if precision is not None:
+        device.precision = precision
+    return device
 
 
 def _check_earlier_run(folder: Path, dataset: str) -> None:

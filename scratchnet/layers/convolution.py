@@ -6,6 +6,7 @@ from scratchnet.arguments import one_of, pair, positive_integer
 from scratchnet.backend import Array
 from scratchnet.initializers import Initializer, get_initializer
 from scratchnet.kernels.geometry import windows
+from scratchnet.kernels.gpu.convolution import Convolution
 from scratchnet.kernels.im2col import Im2col
 from scratchnet.kernels.winograd import Winograd
 from scratchnet.layers.activations import ReLU
@@ -81,6 +82,8 @@ class Conv2D(Layer):
 
     def allocate(self) -> None:
         kind: Any = Winograd if self.suits_winograd else Im2col
+        if self.device.cuda is not None:
+            kind = Convolution
         self.work = kind(
             self.share.size,
             self.input_shape,

@@ -1,10 +1,13 @@
 """Layers on flat features."""
 
+from collections.abc import Callable
+from functools import partial
 from math import prod
 
 from scratchnet.arguments import positive_integer
 from scratchnet.backend import Array, view
 from scratchnet.initializers import Initializer, get_initializer
+from scratchnet.kernels.gpu.column_sums import ColumnSums
 from scratchnet.layers.layer import Layer
 
 
@@ -35,6 +38,12 @@ class Dense(Layer):
             self.shapes["bias"] = (self.units,)
         return (self.units,)
 
+    def allocate(self) -> None:
+        super().allocate()
+        self.column_sums: Callable[..., None] = partial(self.ops.sum, axis=0)
+        if self.device.cuda is not None:
+            self.column_sums = ColumnSums(self.share.size, self.units, self.memory)
+
     def compute(self, training: bool) -> None:
         self.ops.matmul(self.x, self.kernel, out=self.y)
         if self.use_bias:
@@ -43,7 +52,7 @@ class Dense(Layer):
     def compute_gradients(self) -> None:
         self.ops.matmul(self.x.T, self.dy, out=self.dkernel)
         if self.use_bias:
-            self.ops.sum(self.dy, axis=0, out=self.dbias)
+            self.column_sums(self.dy, out=self.dbias)
         if self.input_gradient:
             self.ops.matmul(self.dy, self.kernel.T, out=self.dx)
 

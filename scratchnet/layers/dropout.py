@@ -2,7 +2,7 @@
 
 from scratchnet import arguments
 from scratchnet.arguments import fraction
-from scratchnet.backend import Array, Noise, run
+from scratchnet.backend import Array, Noise, prepare
 from scratchnet.layers.layer import Layer
 
 
@@ -30,7 +30,7 @@ class Dropout(Layer):
         if not training:
             self.ops.copy(self.x, out=self.y)
             return
-        run(self._draw)
+        prepare(self._draw)
         self.ops.greater_equal(self.uniform, self.threshold, out=self.mask)
         self._mask(self.x, out=self.y)
 

@@ -2,7 +2,7 @@
 
 from scratchnet import arguments
 from scratchnet.arguments import positive_number
-from scratchnet.backend import Array, Noise, Ops, run
+from scratchnet.backend import Array, Noise, Ops, prepare
 from scratchnet.layers.layer import Layer
 
 
@@ -60,7 +60,7 @@ class GumbelSoftmax(Softmax):
         self.classes = self.device.xp.arange(shape[-1])
 
     def compute(self, training: bool) -> None:
-        run(self._draw)
+        prepare(self._draw)
         gumbel_in_place(self.ops, self.noisy)
         self.ops.add(self.x, self.noisy, out=self.noisy)
         self.ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)

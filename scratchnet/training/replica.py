@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.backend import Array, Device, Memory, Program, run
+from scratchnet.backend import Array, Device, Memory, Program, prepare, run
 from scratchnet.heads import SoftmaxCrossEntropy
+from scratchnet.kernels.gpu.gather import Gather
 from scratchnet.layers.layer import Share, whole
 from scratchnet.network import BoundNetwork, Sequential
 from scratchnet.optimizers import Optimizer
@@ -86,7 +87,7 @@ class Replica:
                 return
             if share.size not in self.bound:
                 self.bound[share.size] = self._bind(share)
-            with Program() as program:
+            with Program(self.device.capture if kind == "train" else None) as program:
                 if kind == "train":
                     self._train(share)
                 else:
@@ -101,16 +102,8 @@ class Replica:
         return network, head, pixels
 
     def _train(self, share: Share) -> None:
-        network, head, pixels = self.bound[share.size]
-        images, labels, order = (self.arrays[name] for name in ("train images", "train labels", "order"))
-
-        def gather() -> None:
-            rows = order[self.start : self.start + share.size]
-            self.device.take(images, rows, out=pixels)
-            self.device.take(labels, rows, out=head.labels)
-
-        run(gather)
-        self._scale(pixels, network.x)
+        network, head, _ = self.bound[share.size]
+        self._gather(share.size)
         network.compute(training=True)
         head.compute()
         network.compute_gradients()
@@ -120,6 +113,25 @@ class Replica:
         if self.together is not None:
             run(self.together.wait)
         self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))
+
+    def _gather(self, rows: int) -> None:
+        """Images and labels of the batch into the network's and the head's buffers."""
+        network, head, pixels = self.bound[rows]
+        images, labels, order = (self.arrays[name] for name in ("train images", "train labels", "order"))
+        if self.device.cuda is not None:
+            start = self.memory.buffer(1, dtype=np.int64)
+            prepare(lambda: self.device.load(np.array([self.start]), out=start))
+            gather = Gather(self.device, rows, self.network.input_shape, self.memory.dtype)
+            gather(images, labels, order, start, network.x, head.labels)
+            return
+
+        def take() -> None:
+            chosen = order[self.start : self.start + rows]
+            self.device.take(images, chosen, out=pixels)
+            self.device.take(labels, chosen, out=head.labels)
+
+        run(take)
+        self._scale(pixels, network.x)
 
     def _predict(self, split: str, rows: int) -> None:
         network, _, pixels = self.bound[rows]

@@ -144,7 +144,7 @@ class Trainer:
         for index, start in enumerate(range(0, size, self.batch_size)):
             rows, step = min(self.batch_size, size - start), (epoch - 1) * self.steps + index
             self.engine.train(start, rows, step)
-            batch_loss, hits = (float(value) for value in self.engine.arrays["metrics"].sum(0))
+            batch_loss, hits = (float(value) for value in self.device.to_host(self.engine.arrays["metrics"]).sum(0))
             if not isfinite(batch_loss):
                 raise TrainingError(
                     f"the loss is {batch_loss} at step {step + 1} (epoch {epoch}, batch {index + 1} of {self.steps}): "

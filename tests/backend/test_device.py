@@ -1,5 +1,7 @@
 """The same network on another device: a stand-in everywhere, CuPy where there is a GPU."""
 
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,16 +25,28 @@ from scratchnet import (
     SoftmaxCrossEntropy,
 )
 from scratchnet.backend import Device, get_device
+from scratchnet.backend import device as devices
+from scratchnet.backend.cublas import WORKSPACE, CublasOps
+from scratchnet.backend.device import Gpu
+from scratchnet.errors import DeviceError
 from scratchnet.training import Trainer
 from tests.backend.strict_device import DeviceArray, StrictDevice
+from tests.backend.test_cublas import Library
+from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
 from tests.training.problem import dataset
 
+STAND_INS = {"stand-in": StrictDevice, "stand-in with kernels": KernelDevice}
+DEVICES: list[Any] = [
+    "stand-in",
+    pytest.param("stand-in with kernels", marks=NEEDS_COMPILER),
+    pytest.param("gpu", marks=pytest.mark.gpu),
+]
 
-def gpu_or_stand_in(request: pytest.FixtureRequest) -> Any:
-    return StrictDevice() if request.param == "stand-in" else get_device("gpu")
 
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Device:
+    return STAND_INS[request.param]() if request.param in STAND_INS else get_device("gpu")
 
-device = pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])(gpu_or_stand_in)
 
 LAYERS: list[Any] = [
     lambda: Conv2D(4, 3, padding="same"),
@@ -85,6 +99,55 @@ def test_training_is_the_same_as_on_the_cpu(head: Any, device: Device) -> None:
     assert loss_2 == pytest.approx(loss, rel=1e-9)
     np.testing.assert_allclose(logits_2, logits, rtol=1e-6, atol=1e-8)
     assert all(np.allclose(weights_2[name], weights[name], rtol=1e-6, atol=1e-8) for name in weights)
+
+
+class FakeCupy(ModuleType):
+    """As much of CuPy as the GPU device touches when it is made; notes the order."""
+
+    def __init__(self, count: int, capability: str = "90") -> None:
+        super().__init__("cupy")
+        self.log: list[str] = []
+        self.cuda = SimpleNamespace(
+            runtime=SimpleNamespace(getDeviceCount=lambda: count),
+            Stream=lambda non_blocking: SimpleNamespace(ptr=7, use=lambda: self.log.append("stream")),
+            Device=lambda: SimpleNamespace(compute_capability=capability),
+        )
+
+    def empty(self, size: int, dtype: Any) -> Any:
+        self.log.append("workspace")
+        return SimpleNamespace(data=SimpleNamespace(ptr=8))
+
+    def sum(self) -> None: ...
+
+    def amax(self) -> None: ...
+
+
+@pytest.mark.parametrize(("capability", "precision"), [("75", "fp32"), ("80", "tf32"), ("90", "tf32")])
+def test_the_gpu_device_sets_its_stream_before_all_else(
+    capability: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cupy, library = FakeCupy(1, capability), Library()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(devices, "_cublas_library", lambda: library)
+    device = Gpu()
+    assert cupy.log == ["stream", "workspace"]
+    assert library.log[:2] == [("stream", 7), ("workspace", (8, WORKSPACE))]
+    assert device.precision == precision
+    assert library.log[-1] == ("mode", {"fp32": 0, "tf32": 3}[precision])
+    assert device.capture is not None
+    assert isinstance(device.ops, CublasOps)
+    with pytest.raises(ValueError, match=r"precision is 'half'.*'fp32'"):
+        device.precision = "half"
+
+
+def test_what_keeps_a_gpu_from_being_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", FakeCupy(0))
+    with pytest.raises(DeviceError, match="shows none"):
+        Gpu()
+    names = [SimpleNamespace(metadata={"Name": name}) for name in ("cupy-cuda12x", "numpy", "cupy-cuda13x")]
+    monkeypatch.setattr(devices, "distributions", lambda: names)
+    with pytest.raises(DeviceError, match="here are 2, cupy-cuda12x and cupy-cuda13x, which"):
+        Gpu()
 
 
 def test_the_stand_in_refuses_host_arrays() -> None:

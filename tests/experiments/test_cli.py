@@ -106,7 +106,7 @@ def test_help_names_every_option(train: Train) -> None:
     assert done.returncode == 0
     assert set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE)) == {
         "--recipe", "--head", "--temperature", "--epochs", "--batch-size", "--learning-rate", "--seed", "--device",
-        "--workers", "--data", "--output", "--quiet",
+        "--precision", "--workers", "--data", "--output", "--quiet",
     }  # fmt: skip
 
 

@@ -27,6 +27,8 @@ def test_output_is_named_after_recipe_head_and_seed() -> None:
         ({"batch_size": 0}, "batch_size is 0 where a positive integer is wanted"),
         ({"batch_size": -4}, "batch_size is -4 where a positive integer is wanted"),
         ({"workers": 0}, "workers is 0 where a positive integer is wanted"),
+        ({"precision": "half"}, "precision is 'half' where 'fp32' or 'tf32' is wanted"),
+        ({"device": "cpu", "precision": "fp32"}, "device 'cpu' has none: leave precision out"),
         ({"device": "gpu", "workers": 2}, "device 'gpu' takes one: leave workers out"),
         ({"seed": -1}, "seed is -1 where an integer from 0 to 9223372036854775807 is wanted"),
         ({"seed": 2**63}, "seed is 9223372036854775808 where"),

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -253,6 +254,15 @@ def test_device_auto_takes_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert recorder.notes == ["device auto takes the CPU: this machine shows none"]
     with pytest.raises(DeviceError):
         run._choose_device("gpu", recorder)
+
+
+def test_the_precision_is_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = SimpleNamespace(precision="tf32")
+    monkeypatch.setattr(run, "get_device", lambda name: device if name == "gpu" else get_device(name))
+    for chosen in (None, "fp32"):
+        for name in ("auto", "gpu"):
+            assert run._choose_device(name, Recorder(), chosen).precision == (chosen or "tf32")
+    assert run._choose_device("cpu", Recorder()).precision == "fp32"
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -1,0 +1,38 @@
+"""One CUDA function of a `.cu` file, compiled for a dtype and for constants, launched over a number of threads."""
+
+from pathlib import Path
+
+import numpy as np
+
+from scratchnet.backend import Array, Device, run
+
+THREADS = 256  # of a block: eight warps
+WARP = 32
+NULL = np.uintp(0)  # an argument where the source has a pointer
+MOST = 2**31 - THREADS  # the kernels count in 32 bits
+REAL = {"float32": "float", "float64": "double"}
+
+
+class Kernel:
+    """`kernel(threads, *arguments)` starts at least that many threads, in blocks of 256, and is recorded.
+
+    Sizes are constants of the compilation: division by a constant costs a multiplication. Arguments are arrays and
+    NumPy scalars of exactly the types in the source.
+    """
+
+    def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int) -> None:
+        assert device.cuda is not None
+        source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+        self.function = device.cuda.kernel(source, name, {"real": REAL[str(dtype)], **constants})
+
+    def __call__(self, threads: int, *arguments: Array | np.generic) -> None:
+        if threads > MOST:
+            raise ValueError(f"{threads} values in one array are more than a kernel can count: lower the batch size")
+        run(self.function, (-(-threads // THREADS),), (THREADS,), arguments)
+
+
+def image_strides(image: Array) -> tuple[np.int32, ...]:
+    """The numbers between the images, rows and columns of an array (N, H, W, C) whose channels lie together."""
+    *strides, channel = (stride // image.itemsize for stride in image.strides)
+    assert channel == 1 or image.shape[3] == 1
+    return tuple(map(np.int32, strides))

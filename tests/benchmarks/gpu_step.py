@@ -1,0 +1,257 @@
+"""Our training step on a GPU against PyTorch's: eager, as one CUDA graph, and compiled.
+
+`python -m tests.benchmarks.gpu_step [--recipe NAME] [--precision fp32|tf32] [--rounds N]`
+
+All contenders have 50,000 uint8 images on the GPU and gather, convert and scale each batch there; PyTorch's work in
+channels_last with fused Adam and the same rule for TF32 in products and convolutions. Each has a process of its own,
+and rounds interleave them. Times are medians: of single steps by events on the GPU's stream, and of epochs of steps,
+end to end, by the clock. Torch and CuPy are imported inside functions, because our workers import the modules of
+whoever starts them.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from scratchnet import Adam, SoftmaxCrossEntropy
+from scratchnet.backend import get_device
+from scratchnet.backend.device import PRECISIONS
+from scratchnet.data import Dataset, Split
+from scratchnet.experiments.recipes import RECIPES
+from scratchnet.layers import Conv2D, Dense
+from scratchnet.training import Trainer
+from tests.benchmarks import report
+from tests.benchmarks.floor import multiply_adds
+from tests.benchmarks.setting import CLASSES, IMAGE_SHAPE, Setting, chosen_recipes, options
+from tests.benchmarks.timing import Contender
+
+IMAGES, WARM = 50_000, 20
+SIZE = 8192  # of the matrices and, in KiB, of the copies that tell what the card can do
+
+
+@dataclass
+class Step:
+    """A contender ready to run: `step(i)` puts one step on the stream; the rest looks at the GPU."""
+
+    step: Callable[[int], None]
+    synchronize: Callable[[], None]
+    events: Callable[[], tuple[Any, Any]]
+    milliseconds: Callable[[Any, Any], float]
+    kernels: Callable[[], int]
+    peak_bytes: Callable[[], int]
+
+
+def images() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    source = np.random.default_rng(0)
+    pixels = source.integers(0, 256, (IMAGES, *IMAGE_SHAPE), dtype=np.uint8)
+    return pixels, source.integers(0, CLASSES, IMAGES), source.permutation(IMAGES)
+
+
+@contextmanager
+def ours(setting: Setting, precision: str) -> Iterator[Step]:
+    import cupy
+
+    device: Any = get_device("gpu")
+    device.precision = precision
+    pixels, labels, order = images()
+    names = tuple(map(str, range(CLASSES)))
+    dataset = Dataset("random", Split(pixels, labels), Split(pixels[:1], labels[:1]), names, (), np.empty(0, np.int64))
+    network = RECIPES[setting.recipe].network(CLASSES)
+    network.build(IMAGE_SHAPE, device=device)
+    with Trainer(network, SoftmaxCrossEntropy(), Adam(), dataset, batch_size=setting.batch_size) as trainer:
+        engine: Any = trainer.engine
+        device.load(order, out=engine.arrays["order"])
+        size, batches = setting.batch_size, IMAGES // setting.batch_size
+        engine.train(0, size, 0)
+        program = engine.replica.programs["train", size]
+        calls = len(program.calls) - len(program.preparations)
+        engine.train(size, size, 1)
+        if len(program.calls) != len(program.preparations) + 1:
+            print("NOT CAPTURED: a call of the step allocates memory or cannot be captured; ours is timed eagerly")
+        yield Step(
+            lambda index: engine.train(index % batches * size, size, index),
+            device.cuda.stream.synchronize,
+            lambda: (cupy.cuda.Event(), cupy.cuda.Event()),
+            cupy.cuda.get_elapsed_time,
+            lambda: calls,
+            cupy.get_default_memory_pool().total_bytes,
+        )
+
+
+@contextmanager
+def theirs(setting: Setting, precision: str, mode: str) -> Iterator[Step]:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from tests.benchmarks.torch_peer import torch_network
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+    pixels, labels, order = (torch.from_numpy(array).cuda() for array in images())
+    pixels = pixels.permute(0, 3, 1, 2)  # channels_last, as it lies
+    model = torch_network(setting.network()).cuda().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True, capturable=mode == "graph")
+    size, batches = setting.batch_size, IMAGES // setting.batch_size
+    rows = order[:size].clone()
+
+    def loss(rows: Any) -> Any:
+        x = pixels[rows].to(torch.float32, memory_format=torch.channels_last) / 255
+        return cross_entropy(model(x), labels[rows])
+
+    if mode == "compiled":
+        loss = torch.compile(loss, mode="reduce-overhead")
+
+    def eager() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss(rows).backward()
+        optimizer.step()
+
+    work = eager
+    if mode == "graph":
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                eager()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(graph):
+            loss(rows).backward()
+            optimizer.step()
+        work = graph.replay
+
+    def step(index: int) -> None:
+        start = index % batches * size
+        rows.copy_(order[start : start + size])
+        work()
+
+    def kernels() -> int:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            step(0)
+            torch.cuda.synchronize()
+        return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profile.events())
+
+    yield Step(
+        step,
+        torch.cuda.synchronize,
+        lambda: (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)),
+        lambda start, end: start.elapsed_time(end),
+        kernels,
+        torch.cuda.max_memory_reserved,
+    )
+
+
+def serve(pipe: Connection, make: Any, *arguments: Any) -> None:
+    """As the target of a contender: answers "round" with (ms by events, ms by the clock), "facts" with the rest."""
+    with make(*arguments) as contender:
+        for index in range(WARM):
+            contender.step(index)
+        contender.synchronize()
+        pipe.send("ready")
+        while True:
+            if pipe.recv() == "facts":
+                pipe.send((contender.kernels(), contender.peak_bytes()))
+            else:
+                pipe.send(time_round(contender, IMAGES // arguments[0].batch_size))
+
+
+def time_round(contender: Step, steps: int) -> tuple[float, float]:
+    singles = []
+    for index in range(steps // 4):
+        start, end = contender.events()
+        start.record()
+        contender.step(index)
+        end.record()
+        singles.append((start, end))
+    contender.synchronize()
+    began = time.perf_counter()
+    for index in range(steps):
+        contender.step(index)
+    contender.synchronize()
+    seconds = time.perf_counter() - began
+    return float(np.median([contender.milliseconds(*pair) for pair in singles])), 1e3 * seconds / steps
+
+
+def floors(setting: Setting, precision: str) -> tuple[float, float]:
+    """Milliseconds of a step's multiply-adds and of its least traffic, at the measured speeds of this card.
+
+    The traffic: each layer's input and its gradient written and read once, Adam's vectors read and written.
+    """
+    import cupy
+
+    device: Any = get_device("gpu")
+    device.precision = precision
+    a, b, out = (cupy.ones((SIZE, SIZE), np.float32) for _ in range(3))
+
+    def milliseconds(work: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(10):
+            start, end = cupy.cuda.Event(), cupy.cuda.Event()
+            start.record()
+            work()
+            end.record()
+            end.synchronize()
+            times.append(cupy.cuda.get_elapsed_time(start, end))
+        return min(times)
+
+    per_multiply_add = milliseconds(lambda: device.cublas.product(a, b, out)) / SIZE**3
+    per_byte = milliseconds(lambda: cupy.copyto(out, a)) / (2 * a.nbytes)
+    network = setting.network()
+    inputs = sum(int(np.prod(layer.input_shape)) for layer in network.layers if isinstance(layer, Conv2D | Dense))
+    numbers = 4 * setting.batch_size * inputs + 7 * network.count_parameters()
+    return multiply_adds(setting) * per_multiply_add, 4 * numbers * per_byte
+
+
+def card() -> str:
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    name = runtime.getDeviceProperties(0)["name"].decode()
+    return f"{name}, CUDA {runtime.runtimeGetVersion()}, driver {runtime.driverGetVersion()}, CuPy {cupy.__version__}"
+
+
+def compare(setting: Setting, precision: str, rounds: int) -> None:
+    kinds = {"ours": (ours,), **{f"PyTorch {mode}": (theirs, mode) for mode in ("eager", "graph", "compiled")}}
+    contenders, times = [], []
+    for name, (make, *mode) in kinds.items():
+        contender = Contender(name, serve, make, setting, precision, *mode)
+        contender.answer()
+        contenders.append(contender)
+    for _ in range(rounds):
+        times.append([contender.ask("round") for contender in contenders])
+    facts = [contender.ask("facts") for contender in contenders]
+    for contender in contenders:
+        with contender:
+            pass
+    events, clock = np.moveaxis(np.array(times), 2, 0)  # each (round, contender)
+    rows = []
+    for place, (contender, (kernels, peak)) in enumerate(zip(contenders, facts, strict=True)):
+        ratio = np.median(events[:, 0] / events[:, place])
+        by_event, by_clock = np.median(events[:, place]), np.median(clock[:, place])
+        epoch = by_clock * (IMAGES // setting.batch_size) / 1e3
+        rows.append([contender.name, by_event, by_clock, f"{ratio:.3f}", epoch, kernels, peak / 2**20])
+    header = "contender", "ms (events)", "ms (clock)", "ours / it", "epoch s", "kernels", "peak MiB"
+    arithmetic, traffic = floors(setting, precision)
+    print(f"\n{setting.recipe}, batch {setting.batch_size}, {precision}: floor {arithmetic:.3f} ms by arithmetic, "
+          f"{traffic:.3f} ms by bytes")  # fmt: skip
+    print(report.table(header, rows, decimals=3), flush=True)
+
+
+def main() -> None:
+    parser = options(__doc__.split("\n")[0], rounds=5)
+    parser.add_argument("--precision", choices=PRECISIONS, help="default: one after the other")
+    arguments = parser.parse_args()
+    print(card(), report.machine(), sep="\n")
+    for recipe in chosen_recipes(arguments.recipe):
+        for precision in [arguments.precision] if arguments.precision else PRECISIONS:
+            compare(Setting(recipe, RECIPES[recipe].batch_size, 1), precision, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

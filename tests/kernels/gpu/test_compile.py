@@ -1,0 +1,96 @@
+"""Every CUDA source compiles for the GPUs we know, with NVRTC as at run time or with nvcc; neither needs a GPU."""
+
+import ctypes
+import itertools
+import re
+import shutil
+import subprocess
+from ctypes.util import find_library
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import scratchnet.kernels.gpu
+
+FOLDER = Path(scratchnet.kernels.gpu.__file__).parent
+ARCHITECTURES = "sm_80", "sm_90"
+CONVOLUTION = {
+    "IMAGES": 64, "HEIGHT": 16, "WIDTH": 16, "CHANNELS": 32, "KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1,
+    "DILATION_H": 1, "DILATION_W": 1, "TOP": 1, "LEFT": 1, "ROWS": 16, "COLUMNS": 16, "FILTERS": 64, "POOL": 2,
+    "RELU": 1,
+}  # fmt: skip
+CONSTANTS: dict[str, dict[str, int]] = {
+    "adam.cu": {"SIZE": 1000},
+    "column_sums.cu": {"ROWS": 16384, "COLUMNS": 70, "SLABS": 128},
+    "convolution.cu": CONVOLUTION,
+    "gather.cu": {"ROWS": 64, "HEIGHT": 32, "WIDTH": 32, "CHANNELS": 3},
+    "head.cu": {"ROWS": 64, "CLASSES": 100, "FIRST_ROW": 0, "GUMBEL": 1},
+}
+CASES = [
+    pytest.param(file, real, variant, id=f"{file}-{real}-{number}")
+    for file in sorted(path.name for path in FOLDER.glob("*.cu"))
+    for real in ("float", "double")
+    for number, variant in enumerate([{}, {"POOL": 1, "RELU": 0}] if file == "convolution.cu" else [{}])
+]
+
+
+def nvrtc() -> Any:
+    """The library of NVIDIA's wheel, of a toolkit in the loader's path or in its usual folder; None without one."""
+    paths: list[Path | str] = []
+    try:
+        import nvidia
+
+        paths += [path for root in nvidia.__path__ for path in sorted(Path(root).rglob("libnvrtc.so*"))]
+    except ImportError:
+        pass
+    paths += [path for path in [find_library("nvrtc")] if path]
+    paths += sorted(Path("/usr/local/cuda").glob("lib*/libnvrtc.so*"))
+    return ctypes.CDLL(str(paths[0])) if paths else None
+
+
+def options(real: str, constants: dict[str, int]) -> list[str]:
+    return ["--std=c++17", f"-Dreal={real}", *(f"-D{name}={value}" for name, value in constants.items())]
+
+
+def compile_with_nvrtc(library: Any, source: str, flags: list[str]) -> tuple[int, str]:
+    """The status (0: it compiled to machine code) and the compiler's words."""
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+    status = library.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*map(str.encode, flags)))
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    if status == 0:
+        status = library.nvrtcGetCUBINSize(program, ctypes.byref(size))
+        assert size.value > 0, "no machine code"
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return status, log.value.decode()
+
+
+@pytest.mark.parametrize(("file", "real", "variant"), CASES)
+def test_compiles(file: str, real: str, variant: dict[str, int], tmp_path: Path) -> None:
+    source, flags = (FOLDER / file).read_text(), options(real, CONSTANTS[file] | variant)
+    library, nvcc = nvrtc(), shutil.which("nvcc")
+    if library is not None:
+        for architecture in ARCHITECTURES:
+            status, log = compile_with_nvrtc(library, source, [*flags, f"-arch={architecture}"])
+            assert (status, log) == (0, ""), log
+    elif nvcc is not None:
+        codes = [["-gencode", f"arch={name.replace('sm', 'compute')},code={name}"] for name in ARCHITECTURES]
+        command = [nvcc, "-x", "cu", "--fatbin", *itertools.chain(*codes), *flags, "-", "-o", str(tmp_path / "kernel")]
+        result = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
+        assert (result.returncode, result.stderr) == (0, "")
+    else:
+        pytest.skip("neither NVRTC (pip install nvidia-cuda-nvrtc) nor nvcc is there to compile the kernels")
+
+
+@pytest.mark.parametrize("file", sorted(CONSTANTS))
+def test_every_constant_is_known(file: str) -> None:
+    """What a source says it needs is what it uses, and what the cases above define."""
+    source = (FOLDER / file).read_text()
+    code = re.sub(r"//.*", "", source)
+    used = set(re.findall(r"\b[A-Z][A-Z_]+\b", code)) - set(re.findall(r"#define (\w+)", code))
+    assert used == set(CONSTANTS[file])
+    comments = " ".join(re.findall(r"//(.*)", source))
+    assert all(re.search(rf"\b{name}\b", comments) for name in used)

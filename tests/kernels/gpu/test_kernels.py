@@ -1,0 +1,247 @@
+"""The CUDA kernels, run on the host or on a GPU, against the loops that define them and against NumPy."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import scratchnet.kernels.gpu
+from scratchnet.backend import Memory, get_device, noise
+from scratchnet.heads import GumbelSoftmaxCrossEntropy
+from scratchnet.kernels import reference
+from scratchnet.kernels.geometry import windows
+from scratchnet.kernels.gpu.adam import Adam
+from scratchnet.kernels.gpu.column_sums import ColumnSums
+from scratchnet.kernels.gpu.convolution import Convolution
+from scratchnet.kernels.gpu.gather import Gather
+from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
+from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
+from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
+from tests.reference import strategies
+from tests.reference.checks import TOLERANCE, assert_close
+
+DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
+FEW = settings(max_examples=12)  # each shape is compiled
+GUARD = 300  # numbers, more than a block of threads
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param("host", marks=NEEDS_COMPILER), pytest.param("gpu", marks=pytest.mark.gpu)]
+)
+def device(request: pytest.FixtureRequest) -> Any:
+    return KernelDevice() if request.param == "host" else get_device("gpu")
+
+
+def guarded(device: Any, array: np.ndarray) -> tuple[Any, Any]:
+    """A copy on the device in the middle of a larger array, and that array's margins, which nobody may touch."""
+    whole = device.to_device(np.zeros(array.size + 2 * GUARD, array.dtype))
+    whole[GUARD : GUARD + array.size] = device.to_device(array.ravel())
+    return whole[GUARD : GUARD + array.size].reshape(array.shape), whole
+
+
+def assert_margins(*wholes: Any) -> None:
+    for whole in wholes:
+        assert not whole[:GUARD].any()
+        assert not whole[-GUARD:].any()
+
+
+def to_device(device: Any, *arrays: Any, dtype: Any = None) -> list[Any]:
+    return [device.to_device(np.ascontiguousarray(array, dtype)) for array in arrays]
+
+
+# --- launches
+
+
+@pytest.mark.parametrize("threads", [1, THREADS - 1, THREADS, THREADS + 1, 5 * THREADS + 7])
+def test_a_launch_covers_every_element_once(
+    device: Any, threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "count.cu").write_text(
+        'extern "C" __global__ void count(real* seen) {\n'
+        "    int e = blockIdx.x * blockDim.x + threadIdx.x;\n    if (e < SIZE) seen[e] += 1;\n}\n"
+    )
+    monkeypatch.setattr("scratchnet.kernels.gpu.launch.__file__", str(tmp_path / "launch.py"))
+    seen, whole = guarded(device, np.zeros(threads))
+    Kernel(device, "count.cu", "count", np.dtype("float64"), SIZE=threads)(threads, seen)
+    assert (seen == 1).all()
+    assert_margins(whole)
+
+
+def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
+    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"), SIZE=1)
+    with pytest.raises(ValueError, match="lower the batch size"):
+        kernel(MOST + 1)
+
+
+@NEEDS_COMPILER
+def test_the_host_refuses_arguments_of_other_types() -> None:
+    device = KernelDevice()
+    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"), SIZE=3)
+    single, double = to_device(device, np.zeros(5), dtype="float32"), to_device(device, np.zeros(5))
+    with pytest.raises(AssertionError, match="float32 where real"):
+        kernel(3, *single * 5)
+    with pytest.raises(AssertionError, match="adam takes"):
+        kernel(3, *double * 4)
+
+
+@NEEDS_COMPILER
+def test_the_host_sees_threads_that_wait_for_ever() -> None:
+    source = 'extern "C" __global__ void stuck(real* x) { if (threadIdx.x) __syncthreads(); }'
+    with pytest.raises(AssertionError, match="wait for ever"):
+        HostCuda().kernel(source, "stuck", {"real": "float"})((1,), (64,), (np.uintp(0),))
+
+
+# --- kernels
+
+
+@DTYPES
+@pytest.mark.parametrize("margins", [((0, 0), (0, 0)), ((1, 2), (3, 0))])
+def test_gather_is_the_batch_divided_by_255(device: Any, dtype: str, margins: Any) -> None:
+    source, rows, start = np.random.default_rng(0), 7, 5
+    images, labels = source.integers(0, 256, (20, 3, 5, 6), dtype=np.uint8), source.integers(0, 9, 20)
+    order = source.permutation(20)
+    memory = Memory(device, dtype)
+    x, padded = memory.padded_activation(rows, (5, 6, 3), margins)
+    batch_labels, whole = guarded(device, np.full(rows, -1))
+    arrays = to_device(device, images, labels, order, np.array([start]))
+    Gather(device, rows, (5, 6, 3), memory.dtype)(*arrays, x, batch_labels)
+    chosen = order[start : start + rows]
+    np.testing.assert_array_equal(
+        device.to_host(x), images[chosen].transpose(0, 2, 3, 1).astype(dtype) / np.dtype(dtype).type(255)
+    )
+    np.testing.assert_array_equal(device.to_host(batch_labels), labels[chosen])
+    assert_margins(whole)
+    assert padded.sum() == pytest.approx(x.sum())  # nothing beside it
+
+
+@DTYPES
+@FEW
+@given(case=strategies.convolutions(), relu=st.booleans(), pool=st.booleans(), bias=st.booleans(), margin=st.booleans())
+def test_convolution_and_its_epilogue(
+    device: Any, dtype: str, case: strategies.Convolution, relu: bool, pool: bool, bias: bool, margin: bool
+) -> None:
+    geometry = windows(case.input_shape, case.kernel_size, case.strides, case.padding, case.dilation_rate)  # type: ignore[arg-type]
+    pool = pool and min(geometry.outputs) >= 2
+    source = np.random.default_rng(case.seed)
+    x, kernel, offset = (
+        source.standard_normal(shape).astype(dtype)
+        for shape in (
+            (case.batch, *case.input_shape), (*case.kernel_size, case.channels, case.filters), (case.filters,)
+        )
+    )  # fmt: skip
+    arguments = case.strides, case.padding, case.dilation_rate
+    z = reference.conv2d(x, kernel, offset * bias, *arguments)
+    active = np.maximum(z, 0) if relu else z
+    y = reference.max_pooling2d(active, (2, 2), (2, 2), "valid") if pool else active
+    dy = source.standard_normal(y.shape).astype(dtype)
+    dz = reference.max_pooling2d_backward(active, dy, (2, 2), (2, 2), "valid") if pool else dy
+    expected = [y, *reference.conv2d_backward(x, kernel, dz * (z > 0) if relu else dz, *arguments)]
+
+    memory = Memory(device, dtype)
+    work = Convolution(case.batch, case.input_shape, case.filters, geometry, memory, relu=relu, pool=pool)
+    around = ((1, 2), (2, 1)) if margin else ((0, 0), (0, 0))
+    outs = [memory.padded_activation(case.batch, y.shape[1:], around)[0] for _ in range(2)]
+    (w, b, dw, db), wholes = zip(*(guarded(device, a) for a in (kernel, offset, kernel, offset)), strict=True)
+    for _ in range(2):  # the second time on buffers that the first has left dirty
+        work.x[...], outs[1][...] = to_device(device, x, dy)
+        work.forward(w, b if bias else None, outs[0])
+        work.backward(w, outs[1], dw, db if bias else None)
+    results = [outs[0], work.dx, dw, db]
+    for actual, want in list(zip(results, expected, strict=True))[: 4 if bias else 3]:
+        assert_close(device.to_host(actual), want, TOLERANCE[dtype])
+    assert_margins(*wholes)
+
+
+def test_of_equal_values_the_first_is_the_maximum_and_nan_stays(device: Any) -> None:
+    memory = Memory(device, "float64")
+    work = Convolution(1, (2, 4, 1), 1, windows((2, 4, 1), (1, 1), (1, 1), "valid"), memory, relu=True, pool=True)
+    work.x[...] = to_device(device, np.array([[1.0, 2, 3, 4], [2, 2, np.nan, 5]])[None, :, :, None])[0]
+    one, dkernel, y, dy = to_device(
+        device, *(np.full((1, 1, n, 1), value) for n, value in ((1, 1.0), (1, 0.0), (2, 0.0), (2, 7.0)))
+    )
+    work.forward(one, None, y)
+    work.backward(one, dy, dkernel, None)
+    np.testing.assert_array_equal(device.to_host(y).ravel(), [2, np.nan])
+    np.testing.assert_array_equal(device.to_host(work.dx)[0, :, :2, 0], [[0, 7], [0, 0]])
+
+
+@DTYPES
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (8, 31), (64, 33), (65, 5), (700, 100), (9000, 32)])
+def test_column_sums(device: Any, dtype: str, rows: int, columns: int) -> None:
+    values = np.random.default_rng(rows).standard_normal((rows, columns)).astype(dtype)
+    out, whole = guarded(device, np.full(columns, np.nan, dtype))
+    sums = ColumnSums(rows, columns, Memory(device, dtype))
+    sums(to_device(device, values)[0], out)
+    assert_close(device.to_host(out), values.astype(np.float64).sum(0), TOLERANCE[dtype])
+    assert_margins(whole)
+    assert sums.slabs * 8 <= max(rows, 8), "a slab without rows"
+
+
+@DTYPES
+@pytest.mark.parametrize("gumbel", [False, True])
+@pytest.mark.parametrize(("rows", "classes"), [(1, 1), (9, 8), (5, 100), (2, 300)])
+def test_cross_entropy(device: Any, dtype: str, gumbel: bool, rows: int, classes: int) -> None:
+    source, memory, temperature, step, seed, first = (
+        np.random.default_rng(classes),
+        Memory(device, dtype),
+        0.5,
+        11,
+        3,
+        6,
+    )
+    logits, labels = 3 * source.standard_normal((rows, classes)), source.integers(0, classes, rows)
+    logits = logits.astype(dtype)
+    logits[[0, -1]] = 1  # ties: the first is the answer
+    labels[0], labels[-1] = classes - 1, 0
+    z = logits.astype(np.float64)
+    if gumbel:
+        z = (z + GumbelSoftmaxCrossEntropy(seed=seed).noise(step, first + rows, classes)[first:]) / temperature
+    loss, dlogits = reference.softmax_cross_entropy(z, labels)
+    source_of_noise = GumbelNoise(seed, noise.HEAD, lambda: (step, 1 / temperature)) if gumbel else None
+    head = CrossEntropy(rows, classes, memory, 1 / rows, first, source_of_noise)
+    buffers, wholes = zip(
+        *(guarded(device, a) for a in (np.zeros_like(logits), np.zeros((), dtype), np.zeros((), int))), strict=True
+    )
+    head.dlogits, head.loss, head.correct = buffers
+    head.logits, head.labels = to_device(device, logits, labels)
+    head.compute()
+    assert_close(device.to_host(buffers[1]), loss, 5 * TOLERANCE[dtype])
+    assert_close(device.to_host(buffers[0]), dlogits / (temperature if gumbel else 1), 5 * TOLERANCE[dtype])
+    assert int(buffers[2]) == np.sum(logits.argmax(1) == labels)
+    assert_margins(*wholes)
+
+
+def test_the_noise_is_the_cpus(device: Any) -> None:
+    """The kernel's own function, for whole ticks of several rows, steps, seeds and streams, up to the largest."""
+    source = (
+        'extern "C" __global__ void uniform(word row, word step, word seed, word stream, real* out) {\n'
+        "    if (threadIdx.x > 0) return;\n"
+        "    for (int tick = 0; tick < TICKS; ++tick) {\n"
+        "        word words[4] = {row * TICKS + tick + 1, 0, 0, step};\n"
+        "        philox(words, seed, stream);\n"
+        "        for (int j = 0; j < 8; ++j) out[tick * 8 + j] = gumbel(words, j);\n    }\n}\n"
+    )
+    head = (Path(scratchnet.kernels.gpu.__file__).parent / "head.cu").read_text()
+    constants = {"real": "double", "ROWS": 1, "CLASSES": 24, "FIRST_ROW": 0, "GUMBEL": 1}
+    kernel = device.cuda.kernel(head + source, "uniform", constants)
+    (out,) = to_device(device, np.zeros(24))
+    for row, step, seed, stream in ((0, 0, 0, 0), (5, 1, 2, noise.HEAD), (2**40, 10**6, 2**63 - 1, 2**32 + 9)):
+        kernel((1,), (32,), (*map(np.uint64, (row, step, seed, stream)), out))
+        expected = noise.gumbel(noise.uniform(seed, stream, step, row, 1, 24).astype(np.float64))
+        np.testing.assert_allclose(device.to_host(out), expected[0], rtol=1e-14)  # a device rounds logarithms its way
+
+
+@DTYPES
+def test_adam_is_the_optimizers(device: Any, dtype: str) -> None:
+    source, size = np.random.default_rng(0), 700
+    scalars, (w, m, v, g) = source.uniform(0.1, 0.9, 5).astype(dtype), source.uniform(0.1, 1, (4, size)).astype(dtype)
+    (ours_w, ours_m, ours_v), wholes = zip(*(guarded(device, a) for a in (w, m, v)), strict=True)
+    Adam(device, size, np.dtype(dtype))(*to_device(device, scalars, g), ours_w, ours_m, ours_v)
+    m = m + (g - m) * scalars[0]
+    v = v * scalars[1] + g * g * scalars[2]
+    for ours, theirs in ((ours_m, m), (ours_v, v), (ours_w, w - m / (np.sqrt(v) + scalars[4]) * scalars[3])):
+        assert_close(device.to_host(ours), theirs, TOLERANCE[dtype] / 10)
+    assert_margins(*wholes)
