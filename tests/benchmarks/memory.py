@@ -57,7 +57,7 @@ def usage(pid: int, peaks: dict[int, int] | None = None) -> Usage:
     peaks = {} if peaks is None else peaks
     total = [0, 0, 0]
     for process in descendants(pid):
-        with suppress(OSError):
+        with suppress(OSError, KeyError):  # it may be ending, and then has no memory to tell of
             now = _fields(Path(f"/proc/{process}/smaps_rollup"))
             peaks[process] = _fields(Path(f"/proc/{process}/status"))["VmHWM"]
             for place, size in enumerate((now["Pss"], now["Private_Clean"] + now["Private_Dirty"], now["Rss"])):
