@@ -15,6 +15,7 @@ from scratchnet.network import BoundNetwork, Sequential
 from scratchnet.optimizers import Optimizer
 
 LINE = 16  # each replica updates whole cache lines of the parameters
+PREDICT_ROWS = 64  # at least; a training share may be so small that the calls cost more than their work
 UFUNC_BUFFER = 1024  # numbers; where a ufunc must convert its operands, pieces that stay in the first-level cache
 
 
@@ -75,7 +76,7 @@ class Replica:
     def predict(self, split: str, start: int, stop: int) -> None:
         """Logits of the images start to stop of a split, into `arrays["logits"]`."""
         self.network.state[...] = self.arrays["state"]
-        rows = share_of(self.job.batch_size, self.rank, self.job.replicas).size
+        rows = max(PREDICT_ROWS, share_of(self.job.batch_size, self.rank, self.job.replicas).size)
         for self.start in range(start, stop, rows):
             self._run(f"predict {split}", whole(min(rows, stop - self.start)))
 
