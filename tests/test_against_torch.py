@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from scratchnet import Sequential
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
-from scratchnet.kernels.reference import window_axis
 from scratchnet.layers import (
     AveragePooling2D,
     BatchNormalization,
@@ -25,6 +24,7 @@ from scratchnet.layers import (
 )
 from scratchnet.optimizers import SGD, Adam
 from tests.reference.checks import assert_close, distinct, randomize
+from tests.reference.reference import window_axis
 from tests.reference.strategies import Convolution, Pooling, convolutions, generators, poolings, wide_convolutions
 
 torch = pytest.importorskip("torch", reason="these tests compare with PyTorch: pip install 'scratchnet[test]'")

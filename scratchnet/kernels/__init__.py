@@ -1,1 +1,1 @@
-"""The work behind the equations: plain loops as the reference, im2col for any convolution, Winograd for 3x3."""
+"""The work behind the equations: im2col for any convolution, Winograd for 3x3, CUDA for a GPU."""

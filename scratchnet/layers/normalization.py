@@ -40,7 +40,7 @@ class BatchNormalization(Layer):
     def allocate(self) -> None:
         super().allocate()
         memory, channels = self.memory, self.input_shape[-1]
-        self.axes = tuple(range(len(self.input_shape)))
+        self.inner = tuple(range(1, len(self.input_shape)))
         self.normal = memory.activation(self.share.size, self.input_shape)
         self.mean, self.variance, self.inverse = (memory.buffer(channels) for _ in range(3))
         self.sums = memory.buffer(2, channels)
@@ -53,6 +53,10 @@ class BatchNormalization(Layer):
         if training:
             self._mean_of(self.x, out=self.mean)
             ops.subtract(self.x, self.mean, out=self.normal)
+            rest = self.sums[0]  # what rounding left of the mean
+            self._mean_of(self.normal, out=rest)
+            ops.subtract(self.normal, rest, out=self.normal)
+            ops.add(self.mean, rest, out=self.mean)
             with self._scratch() as square:
                 ops.multiply(self.normal, self.normal, out=square)
                 self._mean_of(square, out=self.variance)
@@ -71,10 +75,10 @@ class BatchNormalization(Layer):
 
     def compute_gradients(self) -> None:
         ops = self.ops
-        ops.sum(self.dy, axis=self.axes, out=self.dbeta)
+        self._sum(self.dy, out=self.dbeta)
         with self._scratch() as part:
             ops.multiply(self.dy, self.normal, out=part)
-            ops.sum(part, axis=self.axes, out=self.dgamma)
+            self._sum(part, out=self.dgamma)
             ops.copy(self.dy, out=self.dx)
             if self.of_batch:  # x moves the mean and the variance too
                 ops.copy(self.dbeta, out=self.sums[0])
@@ -88,9 +92,18 @@ class BatchNormalization(Layer):
             ops.multiply(self.dx, self.gamma, out=self.dx)
 
     def _mean_of(self, values: Array, out: Array) -> None:
-        self.ops.sum(values, axis=self.axes, out=out)
+        self._sum(values, out=out)
         self._all_reduce(out)
         self.ops.multiply(out, self.per_entry, out=out)
+
+    def _sum(self, values: Array, out: Array) -> None:
+        """By image and then over the images: the shorter the sums, the smaller their rounding errors."""
+        with self.memory.scratch() as take:
+            if self.inner:
+                by_image = take(self.share.size, out.size)
+                self.ops.sum(values, axis=self.inner, out=by_image)
+                values = by_image
+            self.ops.sum(values, axis=0, out=out)
 
     def _follow(self, moving: Array, batch: Array) -> None:
         with self.memory.scratch() as take:

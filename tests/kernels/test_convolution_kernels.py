@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchnet.backend import Array, Memory, get_device
-from scratchnet.kernels import reference
 from scratchnet.kernels.geometry import windows
 from scratchnet.kernels.im2col import Im2col
 from scratchnet.kernels.winograd import Winograd
 from scratchnet.kernels.winograd_transforms import G, Transforms
+from tests.reference import reference
 
 SAME = {"float64": 1e-12, "float32": 5e-6}  # relative L2
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 
 from scratchnet import Sequential
-from scratchnet.kernels import im2col, reference
+from scratchnet.kernels import im2col
 from scratchnet.layers import Conv2D, MaxPooling2D, ReLU
+from tests.reference import reference
 from tests.reference.checks import TOLERANCE, assert_close, randomize
 from tests.reference.strategies import Convolution, convolutions, wide_convolutions
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchnet.kernels import reference
 from scratchnet.layers import Dense, Flatten
+from tests.reference import reference
 from tests.reference.checks import TOLERANCE, assert_close, randomize
 from tests.reference.strategies import generators
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scratchnet.kernels import reference
 from scratchnet.layers import GumbelSoftmax
+from tests.reference import reference
 from tests.reference.checks import TOLERANCE, assert_close, slope_error
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchnet.kernels import reference
 from scratchnet.layers import BatchNormalization
+from tests.reference import reference
 from tests.reference.checks import TOLERANCE, assert_close, randomize
 from tests.reference.strategies import generators
 
@@ -82,6 +82,21 @@ def test_a_large_mean_does_not_cost_the_variance() -> None:
     x = 1e4 + np.random.default_rng(4).normal(size=(64, 1)).astype(np.float32)
     y = BatchNormalization().forward(x, training=True)
     assert abs(np.std(y) - 1) < 0.01
+
+
+@pytest.mark.parametrize("shape", [(64, 32, 32, 3), (4096, 5)], ids=str)
+def test_float32_sums_keep_their_digits(shape: tuple[int, ...]) -> None:
+    """Added one after the other, the first shape's values have a mean that is wrong by 0.001, and its dbeta by 0.1."""
+    rng, axes = np.random.default_rng(5), tuple(range(len(shape) - 1))
+    x = (100 + rng.normal(size=shape)).astype(np.float32)
+    dy = (100 + rng.normal(size=shape)).astype(np.float32)
+    layer = BatchNormalization(epsilon=1e-5, momentum=0)
+    y, exact = layer.forward(x, training=True), x.astype(np.float64)
+    normal = (exact - exact.mean(axes)) / np.sqrt(exact.var(axes) + 1e-5)
+    np.testing.assert_allclose(y, normal, rtol=0, atol=4e-6)
+    np.testing.assert_allclose(layer.moving_mean, exact.mean(axes), rtol=1.2e-7)
+    layer.backward(dy)
+    np.testing.assert_allclose(layer.dbeta, dy.sum(axes, dtype=np.float64), rtol=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 
-from scratchnet.kernels import reference
 from scratchnet.layers import AveragePooling2D, GlobalAveragePooling2D, MaxPooling2D
+from tests.reference import reference
 from tests.reference.checks import TOLERANCE, assert_close
 from tests.reference.strategies import Pooling, poolings
 

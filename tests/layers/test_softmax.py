@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from scratchnet.kernels import reference
 from scratchnet.layers import GumbelSoftmax, Softmax
+from tests.reference import reference
 from tests.reference.checks import assert_close
 
 

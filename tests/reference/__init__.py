@@ -1,1 +1,1 @@
-"""Tests of the reference kernels, and what the tests of the layers share: drawn shapes and checks."""
+"""What every kernel must compute, in plain loops, and what the tests of the layers share: drawn shapes and checks."""

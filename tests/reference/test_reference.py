@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from scratchnet.kernels import reference
+from tests.reference import reference
 from tests.reference.checks import assert_close, distinct, slope_error
 from tests.reference.strategies import Convolution, Pooling, convolutions, poolings
 

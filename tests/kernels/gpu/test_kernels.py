@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import scratchnet.kernels.gpu
 from scratchnet.backend import Memory, get_device, noise
 from scratchnet.heads import GumbelSoftmaxCrossEntropy
-from scratchnet.kernels import reference
 from scratchnet.kernels.geometry import windows
 from scratchnet.kernels.gpu.adam import Adam
 from scratchnet.kernels.gpu.column_sums import ColumnSums
@@ -20,7 +19,7 @@ from scratchnet.kernels.gpu.gather import Gather
 from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
 from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
-from tests.reference import strategies
+from tests.reference import reference, strategies
 from tests.reference.checks import TOLERANCE, assert_close
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -74,6 +73,22 @@ def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
     kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"), SIZE=1)
     with pytest.raises(ValueError, match="lower the batch size"):
         kernel(MOST + 1)
+    view = np.broadcast_to(np.float64(0), MOST + 1)  # of which few threads read a part, as a large stride has it
+    with pytest.raises(ValueError, match=f"{MOST + 1} values"):
+        kernel(1, view)
+
+
+def test_the_grid_is_within_what_cuda_allows() -> None:
+    seen: list[Any] = []
+    kernel = object.__new__(Kernel)
+    kernel.dtype, kernel.function = np.dtype("float32"), lambda *launch: seen.append(launch)
+    for threads in (1, THREADS, THREADS + 1, MOST):
+        kernel(threads)
+    assert [grid for grid, _, _ in seen] == [(1,), (1,), (2,), (MOST // THREADS,)]
+    assert {block for _, block, _ in seen} == {(THREADS,)}
+    assert MOST + THREADS <= 2**31  # so no thread's number overflows
+    assert MOST // THREADS < 2**31 - 1
+    assert THREADS <= 1024
 
 
 @NEEDS_COMPILER
@@ -203,14 +218,21 @@ def test_cross_entropy(device: Any, dtype: str, gumbel: bool, rows: int, classes
     source_of_noise = GumbelNoise(seed, noise.HEAD, lambda: (step, 1 / temperature)) if gumbel else None
     head = CrossEntropy(rows, classes, memory, 1 / rows, first, source_of_noise)
     buffers, wholes = zip(
-        *(guarded(device, a) for a in (np.zeros_like(logits), np.zeros((), dtype), np.zeros((), int))), strict=True
+        *(guarded(device, a) for a in (np.zeros_like(logits), np.zeros((), dtype), np.zeros((), int), np.zeros(2))),
+        strict=True,
     )
-    head.dlogits, head.loss, head.correct = buffers
+    head.dlogits, head.loss, head.correct, metrics = buffers
     head.logits, head.labels = to_device(device, logits, labels)
     head.compute()
+    assert not metrics.any()  # nobody asked
+    head.metrics = metrics
+    for _ in range(2):
+        head.compute()
     assert_close(device.to_host(buffers[1]), loss, 5 * TOLERANCE[dtype])
     assert_close(device.to_host(buffers[0]), dlogits / (temperature if gumbel else 1), 5 * TOLERANCE[dtype])
-    assert int(buffers[2]) == np.sum(logits.argmax(1) == labels)
+    correct = np.sum(logits.argmax(1) == labels)
+    assert int(buffers[2]) == correct
+    assert_close(device.to_host(metrics), np.array([2 * rows * loss, 2 * correct]), 5 * TOLERANCE[dtype])
     assert_margins(*wholes)
 
 
