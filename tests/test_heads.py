@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 
 from scratchnet.backend import noise
 from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
-from scratchnet.kernels import reference
+from tests.reference import reference
 from tests.reference.checks import TOLERANCE, assert_close, slope_error
 from tests.reference.strategies import generators
 
@@ -95,6 +96,46 @@ def test_extreme_logits(dtype: str) -> None:
         assert np.isfinite(loss)
         assert np.all(np.isfinite(dlogits))
         assert np.all(np.abs(dlogits) <= 1.001 / (4 * temperature))
+
+
+ROUNDING = {"float32": 3e-3, "float64": 1e-11}  # of a number near 1e4, and of the noise added to it
+EXTREMES = st.sampled_from([1e4, -1e4, 1e4 + 1, 0.0, 1.0, -3e30, -np.inf])
+
+
+@DTYPES
+@given(
+    rows=st.integers(1, 6).flatmap(
+        lambda classes: st.lists(st.lists(EXTREMES, min_size=classes, max_size=classes), min_size=1, max_size=4)
+    ),
+    temperature=st.none() | st.floats(-3, 3).map(lambda power: 10**power),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_extreme_logits_and_temperatures(
+    dtype: str, rows: list[list[float]], temperature: float | None, seed: int
+) -> None:
+    """Against the same in float64, as near as the rounding of the noisy logits, divided by the temperature, lets."""
+    logits = np.array(rows, dtype)
+    assume(np.isfinite(logits).any(1).all())  # somebody is to win
+    labels, t = np.where(np.isfinite(logits), -logits, -np.inf).argmax(1), temperature or 1.0  # the least that can be
+    head = SoftmaxCrossEntropy() if temperature is None else GumbelSoftmaxCrossEntropy(temperature, seed)
+    loss, dlogits = head(logits, labels, step=2**31)
+    noise = 0 if temperature is None else head.noise(2**31, *logits.shape)  # type: ignore[attr-defined]
+    z = (logits.astype(np.float64) + noise) / t
+    z -= z.max(1, keepdims=True)
+    z -= np.log(np.exp(z).sum(1, keepdims=True))
+    losses = -z[np.arange(len(z)), labels]
+    assert_allclose(loss, losses.mean(), rtol=1e-6, atol=1e-6 + ROUNDING[dtype] / t)
+    expected = (np.exp(z) - (labels[:, None] == np.arange(z.shape[1]))) / (t * len(z))
+    assert_allclose(dlogits, expected, rtol=0, atol=(1e-6 + min(1, ROUNDING[dtype] / t)) / (t * len(z)))
+
+
+def test_temperatures_far_beyond_any_use() -> None:
+    late = GumbelSoftmaxCrossEntropy(AnnealedTemperature())
+    assert late.temperature_at(10**9) == 0.5
+    assert np.isfinite(late(np.zeros((1, 3), np.float32), np.array([0]), step=10**9)[0])
+    assert AnnealedTemperature(rate=1e300)(10**9) == 0.5
+    with pytest.raises(ValueError, match="seed is"):
+        GumbelSoftmaxCrossEntropy(seed=2**63)
 
 
 @DTYPES

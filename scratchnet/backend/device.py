@@ -86,7 +86,14 @@ class Gpu(Device):
     name = "gpu"
     image_axes = (0, 1, 2, 3)
 
+    cuda: Cuda
+
     def __init__(self) -> None:
+        if len(packages := _cupy_packages()) > 1:  # before the import, which two packages can break or warn of
+            raise DeviceError(
+                f"device 'gpu' needs one CuPy package and here are {len(packages)}, {' and '.join(packages)}, which "
+                "overwrite each other: uninstall all of them, then install scratchnet[cuda12] or scratchnet[cuda13]"
+            )
         try:
             import cupy
         except ImportError as error:
@@ -94,11 +101,6 @@ class Gpu(Device):
                 f"device 'gpu' needs CuPy, which cannot be imported ({error}): install scratchnet[cuda12] or "
                 "scratchnet[cuda13], whichever matches the driver, or choose the device 'cpu'"
             ) from error
-        if len(packages := _cupy_packages()) > 1:
-            raise DeviceError(
-                f"device 'gpu' needs one CuPy package and here are {len(packages)}, {' and '.join(packages)}, which "
-                "overwrite each other: uninstall all of them, then install scratchnet[cuda12] or scratchnet[cuda13]"
-            )
         try:
             count = cupy.cuda.runtime.getDeviceCount()
         except Exception as error:
@@ -108,11 +110,17 @@ class Gpu(Device):
             ) from error
         if count == 0:
             raise DeviceError("device 'gpu' needs a CUDA GPU and this machine shows none: choose the device 'cpu'")
-        self.cuda = Cuda(cupy)
+        try:
+            self.cuda = Cuda(cupy)
+            self.workspace = cupy.empty(WORKSPACE, np.uint8)
+            self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, self.workspace.data.ptr)
+            cupy.cuda.nvrtc.getVersion()
+        except (RuntimeError, MemoryError, OSError) as error:  # CuPy's errors are of the first two kinds
+            raise DeviceError(
+                f"device 'gpu' cannot be set up ({error}): another program may have its memory (see nvidia-smi), or "
+                "a library of CUDA is missing, which scratchnet[cuda12] or scratchnet[cuda13] brings; or choose 'cpu'"
+            ) from error
         self.capture = self.cuda.capture
-        self.cuda.stream.use()
-        self.workspace = cupy.empty(WORKSPACE, np.uint8)
-        self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, self.workspace.data.ptr)
         super().__init__(cupy, CublasOps(cupy, self.cublas))
         self.precision = "tf32" if int(cupy.cuda.Device().compute_capability) >= AMPERE else "fp32"
 
@@ -134,7 +142,7 @@ class Gpu(Device):
 
     def load(self, host: np.ndarray, out: Array) -> None:
         if out.flags.c_contiguous:
-            out.set(np.ascontiguousarray(host, out.dtype))
+            self.cuda.load(np.asarray(host, out.dtype, order="C"), out)
         else:
             self.xp.copyto(out, self.xp.asarray(host))
 
@@ -143,7 +151,7 @@ class Gpu(Device):
 
 
 def _cupy_packages() -> list[str]:
-    names = {distribution.metadata["Name"].lower() for distribution in distributions()}
+    names = {str(distribution.metadata["Name"]).lower() for distribution in distributions()}  # or None, if damaged
     return sorted(name for name in names if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
 
 

@@ -44,7 +44,7 @@ class Replica:
 
     `arrays` hold by name, shared by all replicas: parameters, gradients (one vector a replica), state, the optimizer's
     slots, the data set's images (N, C, H, W) and labels, the epoch's `order` of the training images, `logits` of a
-    prediction, and `metrics` (loss and correct answers, a row a replica).
+    prediction, and `metrics` (a row a replica, to which every step adds its images' losses and correct answers).
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Replica:
         self.byte = self.memory.constant(255)
         self.start = 0
         self.bound: dict[int, tuple[BoundNetwork, Any, Array]] = {}  # by number of rows
-        self.programs: dict[tuple[str, int], Program] = {}
+        self.programs: dict[tuple[str, int], Program] = {}  # by kind and rows of the whole batch
 
     def train(self, start: int, size: int, step: int) -> None:
-        """One training step on the images order[start : start + size]; `step` is what the noise is drawn for."""
+        """One training step on the images order[start : start + size]; noise and optimizer are at `step`, from 0."""
         share = share_of(size, self.rank, self.job.replicas, self.together and self._all_reduce)
-        self.start, self.network.clock.step = start + share.start, step
+        self.start, self.network.clock.step, self.optimizer.step = start + share.start, step, step
         self._run("train", share)
 
     def predict(self, split: str, start: int, stop: int) -> None:
@@ -82,18 +82,18 @@ class Replica:
 
     def _run(self, kind: str, share: Share) -> None:
         with quick_ufuncs():
-            program = self.programs.get((kind, share.size))
+            program = self.programs.get((kind, share.total))
             if program is not None:
                 program.replay()
                 return
-            if share.size not in self.bound:
+            if kind == "train" or share.size not in self.bound:  # predictions may use the buffers of any share
                 self.bound[share.size] = self._bind(share)
             with Program(self.device.capture if kind == "train" else None) as program:
                 if kind == "train":
                     self._train(share)
                 else:
                     self._predict(kind.removeprefix("predict "), share.size)
-            self.programs[kind, share.size] = program
+            self.programs[kind, share.total] = program
 
     def _bind(self, share: Share) -> tuple[BoundNetwork, Any, Array]:
         head = self.job.head.bind(share, self.network.output_shape[0], self.memory, self.network.clock)
@@ -104,13 +104,20 @@ class Replica:
 
     def _train(self, share: Share) -> None:
         network, head, _ = self.bound[share.size]
+        metrics = self.arrays["metrics"][self.rank]
+        if self.device.cuda is not None:
+            head.metrics = metrics
         self._gather(share.size)
         network.compute(training=True)
         head.compute()
         network.compute_gradients()
-        metrics = self.arrays["metrics"][self.rank]
-        self.ops.copy(head.loss, out=metrics[:1])
-        self.ops.copy(head.correct, out=metrics[1:])
+        if self.device.cuda is None:
+            of_step = self.memory.buffer(2, dtype=np.float64)
+            weights = self.device.to_device(np.array([share.total, 1.0]))  # the head's loss is a mean
+            self.ops.copy(head.loss, out=of_step[:1])
+            self.ops.copy(head.correct, out=of_step[1:])
+            self.ops.multiply(of_step, weights, out=of_step)
+            self.ops.add(metrics, of_step, out=metrics)
         if self.together is not None:
             run(self.together.wait)
         self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))

@@ -2,7 +2,8 @@
 
 Every worker computes all gradients for its rows; at the one barrier of a step they lie in shared memory, and each
 worker adds up and applies its own slice of them. Between steps a worker sleeps on its pipe, which also tells it when
-the parent has died, and the parent when a worker has.
+the parent has died, and the parent when a worker has. The parent takes a worker to hang that has not answered after a
+minute and a tenth of a second for each image of the order, a hundred times what the published networks need.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ from itertools import pairwise
 from math import prod
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
-from multiprocessing.synchronize import Semaphore
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ from scratchnet.errors import TrainingError
 from scratchnet.training.replica import Job, Replica, Together
 
 PAGE = 4096
-PATIENCE = 60  # seconds a worker waits for the others within a step
+STOPPING = signal.SIGINT, signal.SIGTERM
 START_PATIENCE = 120.0  # seconds for processes to start: they import the main script
+PATIENCE, IMAGE_PATIENCE = 60.0, 0.1  # seconds for an answer, and for each image of the order
 BLAS_THREADS = tuple(
     f"{name}_THREADS" for name in ("OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "OMP_NUM")
 )
@@ -61,27 +63,25 @@ class SharedArrays:
 
 
 class Barrier:
-    """All wait for all: each worker owns a semaphore that the others raise."""
+    """All wait for all: each worker owns a pipe, and the others write to it. `waiting` tells the parent who is here."""
 
     def __init__(self, context: SpawnContext, workers: int) -> None:
-        self.raised = [context.Semaphore(0) for _ in range(workers)]
+        self.pipes = [context.Pipe(duplex=False) for _ in range(workers)]  # a semaphore has a name, which may leak
+        self.waiting = context.RawArray(ctypes.c_bool, workers)
 
     def wait(self, rank: int) -> None:
-        for other, semaphore in enumerate(self.raised):
+        self.waiting[rank] = True
+        for other, (_, theirs) in enumerate(self.pipes):
             if other != rank:
-                semaphore.release()
-        for _ in range(len(self.raised) - 1):
-            self._one_other(self.raised[rank])
-
-    def _one_other(self, mine: Semaphore) -> None:
-        # In short waits, as the clock runs on while all are suspended, and one long one would then be over.
-        for _ in range(PATIENCE):
-            if mine.acquire(timeout=1):
-                return
-            parent = multiprocessing.parent_process()
-            if parent is not None and not parent.is_alive():
-                raise EOFError("the parent died in the middle of a step")
-        raise RuntimeError(f"another worker did not come within {PATIENCE} seconds")
+                theirs.send_bytes(b"")
+        mine, _ = self.pipes[rank]
+        for _ in range(len(self.pipes) - 1):
+            while not mine.poll(1):  # the parent ends us if this takes too long
+                parent = multiprocessing.parent_process()
+                if parent is not None and not parent.is_alive():
+                    raise EOFError("the parent died in the middle of a step")
+            mine.recv_bytes()
+        self.waiting[rank] = False
 
 
 class Workers:
@@ -91,8 +91,12 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self.shared = SharedArrays.create(context, layout)
         self.arrays = self.shared.arrays
-        self.job, self.pipes, self.processes = job, [], []
+        self.job = job
+        self.pipes: list[Connection] = []
+        self.processes: list[Any] = []
+        Finalize(self, _hang_up, (self.pipes,), exitpriority=0)  # before the end of Python waits for them
         barrier = Barrier(context, job.replicas)
+        self.waiting = barrier.waiting
         try:
             with one_blas_thread(), no_interrupt():
                 for rank in range(job.replicas):
@@ -106,32 +110,32 @@ class Workers:
                     self.processes.append(process)
             self._collect(START_PATIENCE)
         except BaseException:
-            self.close()
+            self.close(0)
             raise
 
     def train(self, start: int, size: int, step: int) -> None:
-        self._order([("train", (start, size, step))] * len(self.pipes))
+        self._order([("train", (start, size, step))] * len(self.pipes), size)
 
     def predict(self, split: str, start: int, stop: int) -> None:
         bounds = [start + (stop - start) * rank // len(self.pipes) for rank in range(len(self.pipes) + 1)]
-        self._order([("predict", (split, *part)) for part in pairwise(bounds)])
+        self._order([("predict", (split, *part)) for part in pairwise(bounds)], stop - start)
 
-    def _order(self, messages: list[tuple[str, tuple[Any, ...]]]) -> None:
+    def _order(self, messages: list[tuple[str, tuple[Any, ...]]], images: int) -> None:
         for pipe, message in zip(self.pipes, messages, strict=True):
             with suppress(OSError):  # a dead worker is reported by _collect
                 pipe.send(message)
-        self._collect(None)
+        self._collect(PATIENCE + IMAGE_PATIENCE * images)
 
-    def _collect(self, patience: float | None) -> None:
+    def _collect(self, patience: float) -> None:
         """One answer from each, in the order they come: who waits for a dead worker would never answer."""
         waiting: list[Any] = list(self.pipes)
+        silence = 0
         while waiting:
-            ready = wait(waiting, patience)
-            if not ready:
-                self.close()
-                raise TrainingError(
-                    f"the worker processes did not start within {START_PATIENCE:.0f} seconds: try one worker"
-                )
+            # In short waits, as the clock runs on while all are suspended, and one long one would then be over.
+            ready = wait(waiting, 1)
+            silence += not ready
+            if silence >= patience:
+                self._give_up([self.pipes.index(pipe) for pipe in waiting], silence)
             for pipe in ready:
                 waiting.remove(pipe)
                 try:
@@ -141,10 +145,18 @@ class Workers:
                 if failure is not None:
                     self._fail(self.pipes.index(pipe), *failure)  # type: ignore[arg-type]
 
+    def _give_up(self, silent: list[int], seconds: int) -> None:
+        self.close(0)
+        hung = [rank for rank in silent if not self.waiting[rank]] or silent  # the others wait for these
+        raise TrainingError(
+            f"worker {' and '.join(map(str, hung))} of {self.job.replicas} gave no answer for {seconds} seconds, and "
+            "the run ends with it: was it stopped, or is memory short? Train again, with fewer workers if need be"
+        )
+
     def _fail(self, rank: int, what: str, trace: str | None) -> None:
         self.processes[rank].join(1)
         code = self.processes[rank].exitcode
-        self.close()
+        self.close(0)
         if trace is not None:
             error = TrainingError(f"worker {rank} of {self.job.replicas} failed, and the run with it: {what}")
             error.add_note(trace)
@@ -155,22 +167,24 @@ class Workers:
             "memory? A script that trains with workers needs the guard `if __name__ == '__main__':`"
         )
 
-    def close(self) -> None:
-        for pipe in self.pipes:
-            pipe.close()
+    def close(self, patience: float = 1) -> None:
+        """End the processes, after `patience` seconds by force, which also reaches one that is stopped."""
+        _hang_up(self.pipes)
         for process in self.processes:
-            process.join(1)
-            if process.is_alive():  # it waits for one that failed
-                process.terminate()
-                process.join(1)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.join(patience)
+            process.kill()
+            process.join()
+
+
+def _hang_up(pipes: list[Connection]) -> None:
+    for pipe in pipes:
+        pipe.close()
 
 
 def _serve(pipe: Connection, rank: int, job: Job, shared: SharedArrays, barrier: Barrier) -> None:
     """The life of a worker: build, then do what each message says, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN)
     try:
         with threadpool_limits(1):
             together = Together(lambda: barrier.wait(rank), shared.arrays["exchange"])
@@ -189,11 +203,11 @@ def _serve(pipe: Connection, rank: int, job: Job, shared: SharedArrays, barrier:
 
 @contextmanager
 def no_interrupt() -> Iterator[None]:
-    """Processes started meanwhile do not see Ctrl-C, which reaches the whole group: their parent decides."""
+    """Processes started meanwhile do not see what may reach the whole group, as Ctrl-C does: their parent decides."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
     finally:

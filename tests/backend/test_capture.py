@@ -9,7 +9,7 @@ import pytest
 
 from scratchnet import Adam, Conv2D, Dense, Dropout, Flatten, GumbelSoftmax, MaxPooling2D, ReLU, Sequential
 from scratchnet.backend import Device, Program, prepare, run
-from scratchnet.backend.cuda import Cuda
+from scratchnet.backend.cuda import LINE, RING, Cuda
 from scratchnet.heads import GumbelSoftmaxCrossEntropy
 from scratchnet.training import Trainer
 from tests.backend.strict_device import StrictDevice
@@ -94,6 +94,41 @@ def test_eager_and_captured_training_give_the_same_bits(kind: type[Device], monk
 # --- capturing with CuPy
 
 
+class FakeStream:
+    """A stream of CuPy: a copy from page-locked memory reads it when its turn comes, not when it is asked for."""
+
+    def __init__(self, cupy: "FakeCupy") -> None:
+        self.cupy = cupy
+        self.copies: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def __enter__(self) -> None:
+        self.cupy.entered.append(self)
+        self.cupy.current = self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cupy.entered.pop()
+        self.cupy.current = self.cupy.entered[-1]  # whatever use() had made current is forgotten
+
+    def use(self) -> None:
+        self.cupy.current = self
+
+    def synchronize(self) -> None:
+        for target, source in self.copies:
+            target[...] = source
+        self.copies.clear()
+
+    def begin_capture(self) -> None:
+        self.cupy.log.append("begin")
+
+    def end_capture(self) -> "FakeStream":
+        self.cupy.log.append("end")
+        return self
+
+    def launch(self, stream: "FakeStream") -> None:
+        assert stream is self
+        self.cupy.log.append("launch")
+
+
 class FakeCupy:
     """The part of CuPy that capturing uses; notes what is done, in order."""
 
@@ -101,33 +136,21 @@ class FakeCupy:
         self.log: list[str] = []
         self.allocator: Any = None
         self.cuda = self
+        self.entered: list[Any] = ["the default stream"]
+        self.current = self.entered[0]
 
-    def Stream(self, non_blocking: bool) -> "FakeCupy":
+    def Stream(self, non_blocking: bool) -> FakeStream:
         assert non_blocking
-        return self
+        return FakeStream(self)
+
+    def alloc_pinned_memory(self, size: int) -> bytearray:
+        return bytearray(size)
 
     @contextmanager
     def using_allocator(self, allocator: Any) -> Iterator[None]:
         self.allocator = allocator
         yield
         self.allocator = None
-
-    def __enter__(self) -> None:
-        self.log.append("stream on")
-
-    def __exit__(self, *exception: object) -> None:
-        self.log.append("stream off")
-
-    def begin_capture(self) -> None:
-        self.log.append("begin")
-
-    def end_capture(self) -> "FakeCupy":
-        self.log.append("end")
-        return self
-
-    def launch(self, stream: "FakeCupy") -> None:
-        assert stream is self
-        self.log.append("launch")
 
 
 def test_capture_records_the_calls_and_launches_them() -> None:
@@ -138,7 +161,7 @@ def test_capture_records_the_calls_and_launches_them() -> None:
     assert launch.calls is kept  # or the arrays and modules that the graph uses could go
     launch()
     launch()
-    assert cupy.log == ["stream on", "begin", "a", "b", "end", "stream off", "launch", "launch"]
+    assert cupy.log == ["begin", "a", "b", "end", "launch", "launch"]
 
 
 def test_a_call_that_allocates_or_fails_is_not_captured() -> None:
@@ -149,5 +172,35 @@ def test_a_call_that_allocates_or_fails_is_not_captured() -> None:
     for call in (lambda: cupy.allocator(8), fail):
         cupy.log.clear()
         assert Cuda(cupy).capture([(call, ())]) is None
-        assert cupy.log == ["stream on", "begin", "end", "stream off"]  # the stream is left as it was
+        assert cupy.log == ["begin", "end"]  # the stream no longer captures
     assert cupy.allocator is None
+
+
+def test_the_stream_stays_current_when_cupy_enters_another() -> None:
+    cupy = FakeCupy()
+    cuda = Cuda(cupy)
+    with cupy.Stream(non_blocking=True):
+        cuda.capture([])
+    assert cupy.current is cuda.stream
+
+
+class Buffer:
+    """An array of the GPU: `set` puts a copy on the current stream."""
+
+    def __init__(self, cupy: FakeCupy) -> None:
+        self.cupy, self.values = cupy, np.zeros((2, 3))
+
+    def set(self, host: np.ndarray) -> None:
+        assert (host.shape, host.dtype, host.flags.c_contiguous) == (self.values.shape, self.values.dtype, True)
+        self.cupy.current.copies.append((self.values, host))
+
+
+def test_what_is_loaded_may_change_before_the_gpu_reads_it() -> None:
+    """More loads than the page-locked memory has place for, by a GPU that does nothing until it is waited for."""
+    cupy, host = FakeCupy(), np.zeros((2, 3))
+    cuda, buffers = Cuda(cupy), [Buffer(cupy) for _ in range(3 * RING // LINE)]
+    for number, buffer in enumerate(buffers):
+        host[...] = number
+        cuda.load(host, buffer)
+    cuda.stream.synchronize()
+    assert [buffer.values.tolist() for buffer in buffers] == [[[number] * 3] * 2 for number in range(len(buffers))]

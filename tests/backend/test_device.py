@@ -107,13 +107,18 @@ class FakeCupy(ModuleType):
     def __init__(self, count: int, capability: str = "90") -> None:
         super().__init__("cupy")
         self.log: list[str] = []
+        self.full = False
         self.cuda = SimpleNamespace(
             runtime=SimpleNamespace(getDeviceCount=lambda: count),
-            Stream=lambda non_blocking: SimpleNamespace(ptr=7, use=lambda: self.log.append("stream")),
+            Stream=lambda non_blocking: SimpleNamespace(ptr=7, __enter__=lambda: self.log.append("stream")),
             Device=lambda: SimpleNamespace(compute_capability=capability),
+            alloc_pinned_memory=bytearray,
+            nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
         )
 
     def empty(self, size: int, dtype: Any) -> Any:
+        if self.full:
+            raise MemoryError(f"Out of memory allocating {size} bytes")  # what CuPy's error is derived from
         self.log.append("workspace")
         return SimpleNamespace(data=SimpleNamespace(ptr=8))
 
@@ -144,7 +149,28 @@ def test_what_keeps_a_gpu_from_being_used_is_one_sentence(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "cupy", FakeCupy(0))
     with pytest.raises(DeviceError, match="shows none"):
         Gpu()
-    names = [SimpleNamespace(metadata={"Name": name}) for name in ("cupy-cuda12x", "numpy", "cupy-cuda13x")]
+
+    old = FakeCupy(1)
+    old.cuda.runtime.getDeviceCount = lambda: (_ for _ in ()).throw(RuntimeError("cudaErrorInsufficientDriver: CUDA"))
+    monkeypatch.setitem(sys.modules, "cupy", old)
+    with pytest.raises(DeviceError, match=r"a driver as new as CuPy's CUDA.*InsufficientDriver.*\[cuda12\]"):
+        Gpu()
+
+    full = FakeCupy(1)
+    full.full = True
+    monkeypatch.setitem(sys.modules, "cupy", full)
+    with pytest.raises(DeviceError, match=r"cannot be set up \(Out of memory allocating \d+ bytes\): .*nvidia-smi"):
+        Gpu()
+
+    monkeypatch.setitem(sys.modules, "cupy", FakeCupy(1))
+    monkeypatch.setattr(devices, "_cublas_library", lambda: (_ for _ in ()).throw(RuntimeError("no libcublas")))
+    with pytest.raises(DeviceError, match=r"cannot be set up \(no libcublas\): .*a library of CUDA is missing"):
+        Gpu()
+
+
+def test_two_cupy_packages_are_named_before_one_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)  # to import it would fail
+    names = [SimpleNamespace(metadata={"Name": name}) for name in ("cupy-cuda12x", "numpy", None, "cupy-cuda13x")]
     monkeypatch.setattr(devices, "distributions", lambda: names)
     with pytest.raises(DeviceError, match="here are 2, cupy-cuda12x and cupy-cuda13x, which"):
         Gpu()

@@ -11,7 +11,6 @@ from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntr
 from scratchnet.backend import Program
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Split
-from scratchnet.errors import TrainingError
 from scratchnet.training import Trainer
 from tests.training.problem import dataset, network
 
@@ -113,13 +112,45 @@ def test_a_step_is_recorded_once_for_each_batch_size(monkeypatch: pytest.MonkeyP
     assert len(recorded) == 3  # training with 32 and 26 images, prediction with 37
 
 
-def test_a_loss_that_is_not_finite_names_the_step() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("batch", "train", "test", "classes", "head"),
+    [
+        (1, 7, 5, 5, GumbelSoftmaxCrossEntropy(1e-3, seed=2**63 - 1)),  # batches of one
+        (1000, 9, 5, 5, GumbelSoftmaxCrossEntropy(1e3)),  # more than there are
+        (4, 1, 1, 5, SoftmaxCrossEntropy()),  # one image
+        (4, 10, 3, 1, SoftmaxCrossEntropy()),  # one class
+        (4, 10, 3, 1, GumbelSoftmaxCrossEntropy(1e-3)),
+    ],
+)
+def test_the_smallest_and_the_largest(batch: int, train: int, test: int, classes: int, head: Any, dtype: str) -> None:
+    net = network(BatchNormalization(), Dropout(0.5, seed=2**63 - 1), classes=classes, dtype=dtype)
+    data = dataset(train, test, classes=classes)
+    with Trainer(net, head, Adam(), data, batch_size=batch, seed=2**63 - 1, workers=1) as trainer:
+        before, result = net.parameters.copy(), trainer.train_epoch(1)
+        assert trainer.steps == -(-train // min(batch, train))
+        assert np.isfinite(result.loss)
+        assert (result.loss, result.accuracy) == (0, 1) or classes > 1
+        assert np.array_equal(net.parameters, before) == (classes == 1)  # then there is nothing to learn
+        assert trainer.predict("test").shape == (test, classes)
+
+
+def test_more_workers_than_images() -> None:
+    """Never more workers than images in a batch, of whom the test images may still leave some without any."""
+    for count, batch, expected in ((2, 64, 2), (90, 1, 1), (3, 2, 1)):
+        data = dataset(count, 1)
+        with Trainer(network(), SoftmaxCrossEntropy(), Adam(), data, batch_size=batch, workers=64) as trainer:
+            assert trainer.workers == expected
+            assert np.isfinite(trainer.train_epoch(1).loss)
+            assert np.isfinite(trainer.predict("test")).all()
+
+
+def test_a_learning_rate_too_small_to_move_anything() -> None:
     net = network()
-    with Trainer(net, SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=32, workers=1) as trainer:
+    with Trainer(net, SoftmaxCrossEntropy(), Adam(1e-30), dataset(), batch_size=32, workers=1) as trainer:
+        before = net.weights()
         trainer.train_epoch(1)
-        net.parameters[...] = np.nan
-        with pytest.raises(TrainingError, match=r"nan at step 4 \(epoch 2, batch 1 of 3\)"):
-            trainer.train_epoch(2)
+        assert all(np.abs(net.weights()[name] - array).max() < 1e-28 for name, array in before.items())
 
 
 def test_the_network_keeps_its_parameters_after_the_trainer_is_closed() -> None:
@@ -134,6 +165,9 @@ def test_the_network_keeps_its_parameters_after_the_trainer_is_closed() -> None:
 
 def test_what_does_not_fit_together_is_refused() -> None:
     data, head = dataset(), SoftmaxCrossEntropy()
+    for train, test in ((0, 3), (3, 0)):
+        with pytest.raises(ValueError, match=f"corners has {train} training and {test} test images"):
+            Trainer(network(), head, Adam(), dataset(train, test), batch_size=8, workers=1)
     with pytest.raises(ValueError, match="batch_size is 0"):
         Trainer(network(), head, Adam(), data, batch_size=0)
     with pytest.raises(ValueError, match="workers is -1"):

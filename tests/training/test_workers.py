@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from scratchnet.errors import TrainingError
 from scratchnet.layers.layer import Layer
-from scratchnet.training import Trainer
+from scratchnet.training import Trainer, workers
 from scratchnet.training.replica import share_of
 from tests.training.problem import dataset, network
 
@@ -23,9 +25,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def train(workers: int, head: Any, extra: tuple[Layer, ...] = (), epochs: int = 2, dtype: str = "float64") -> Any:
+    """Both batches, of 31 and 30 images, are 15 for the second of two workers, as is a prediction of 31."""
     net = network(*extra, dtype=dtype)
-    with Trainer(net, head, Adam(), dataset(), batch_size=31, workers=workers) as trainer:
+    with Trainer(net, head, Adam(), dataset(61, 31), batch_size=31, workers=workers) as trainer:
         assert trainer.workers == workers
+        trainer.predict("test")
         losses = [trainer.train_epoch(epoch).loss for epoch in range(1, epochs + 1)]
         logits = trainer.predict("test")
     return losses, logits, net.weights()
@@ -77,6 +81,69 @@ def test_a_killed_worker_ends_the_run_with_one_sentence_and_no_process() -> None
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
+@pytest.mark.parametrize("order", ["train", "predict"])
+def test_a_worker_that_hangs_ends_the_run_with_one_sentence_and_no_process(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worker 0 waits at the barrier of the training step for worker 1, which alone is to blame."""
+    trainer = Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2)
+    trainer.train_epoch(1)
+    monkeypatch.setattr(workers, "PATIENCE", 1)
+    monkeypatch.setattr(workers, "IMAGE_PATIENCE", 0)
+    processes = trainer.engine.processes  # type: ignore[union-attr]
+    os.kill(processes[1].pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match=r"^worker 1 of 2 gave no answer for 1 seconds.*Train again"):
+        trainer.train_epoch(2) if order == "train" else trainer.predict()
+    assert 1 <= time.monotonic() - began < 8
+    assert not any(alive(process.pid) for process in processes)
+    trainer.close()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
+def test_the_patience_grows_with_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giant batches and long predictions may take long: 37 images are worth the silence of this stopped worker."""
+    monkeypatch.setattr(workers, "PATIENCE", 0)
+    monkeypatch.setattr(workers, "IMAGE_PATIENCE", 10 / 37)
+    with Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2) as trainer:
+        trainer.predict()
+        pid = trainer.engine.processes[1].pid  # type: ignore[union-attr]
+        os.kill(pid, signal.SIGSTOP)
+        wake = threading.Timer(1.2, os.kill, (pid, signal.SIGCONT))
+        wake.start()
+        trainer.predict()
+        wake.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
+def test_a_suspended_run_goes_on(tmp_path: Path) -> None:
+    """Ctrl-Z, or a machine that sleeps, for longer than the patience: that is nobody's silence."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.replace("epoch = 0", "workers.PATIENCE, workers.IMAGE_PATIENCE = 2, 0; epoch = 0"))
+    run = [sys.executable, script]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(run, stdout=subprocess.PIPE, env=environment, text=True, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        os.killpg(parent.pid, signal.SIGSTOP)
+        time.sleep(3.5)
+        os.killpg(parent.pid, signal.SIGCONT)
+        time.sleep(0.5)
+        assert parent.poll() is None
+        parent.kill()
+
+
+def test_nothing_of_a_run_has_a_name_that_could_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that even a kill of all processes at once, the resource tracker among them, leaves nothing behind."""
+    names: list[object] = []
+    monkeypatch.setattr(resource_tracker, "register", lambda *what: names.append(what))
+    with Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2):
+        assert names == []
+        assert list(Path("/dev/shm").glob(f"*{os.getpid()}*")) == []
+
+
 def test_a_worker_that_fails_says_why() -> None:
     trainer = Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2)
     with pytest.raises(TrainingError, match=r"worker [01] of 2 failed.*KeyError: 'nothing images'") as caught:
@@ -92,18 +159,18 @@ def test_a_worker_in_the_middle_of_a_step_ends_with_its_parent(tmp_path: Path) -
     script.write_text(SCRIPT.replace("epoch = 0", "trainer.engine.pipes[0].send(('train', (0, 30, 0))); os._exit(1)"))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, script], capture_output=True, env=environment, text=True, timeout=20)
-    deadline, workers = time.monotonic() + 5, [int(pid) for pid in result.stdout.split()]
-    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+    deadline, pids = time.monotonic() + 5, [int(pid) for pid in result.stdout.split()]
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(workers) == 2
-    assert not any(alive(pid) for pid in workers)
+    assert len(pids) == 2
+    assert not any(alive(pid) for pid in pids)
 
 
 SCRIPT = """
 import os
 import sys
 from scratchnet import Adam, SoftmaxCrossEntropy
-from scratchnet.training import Trainer
+from scratchnet.training import Trainer, workers
 from tests.training.problem import dataset, network
 if __name__ == "__main__":
     with Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2) as trainer:
@@ -125,15 +192,15 @@ def test_workers_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> N
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
     )
     assert parent.stdout is not None
-    workers = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(workers) == 2
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
     time.sleep(0.3)
     parent.send_signal(how)
     parent.communicate(timeout=20)
     deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(alive(pid) for pid in workers)
+    assert not any(alive(pid) for pid in pids)
 
 
 def alive(pid: int) -> bool:

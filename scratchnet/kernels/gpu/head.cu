@@ -66,11 +66,15 @@ extern "C" __global__ void cross_entropy(const real* logits, const long long* la
     if (lane == 0) losses[row] = (log(total) + largest - of_label) * per_row, hits[row] = beaten == 0;
 }
 
-// The sums over the rows, by one warp.
-extern "C" __global__ void totals(const real* losses, const real* hits, real* loss, long long* correct) {
+// The sums over the rows, by one warp; and to `metrics`, unless it is null, those of the loss of every row and of the
+// correct answers are added. ROWS is then the whole batch.
+extern "C" __global__ void totals(const real* losses, const real* hits, real* loss, long long* correct,
+                                  double* metrics) {
     if (threadIdx.x >= 32) return;
     real sum = 0, count = 0;
     for (int row = threadIdx.x; row < ROWS; row += 32) sum += losses[row], count += hits[row];
     sum = warp_sum(sum), count = warp_sum(count);
-    if (threadIdx.x == 0) *loss = sum, *correct = (long long)count;
+    if (threadIdx.x > 0) return;
+    *loss = sum, *correct = (long long)count;
+    if (metrics) metrics[0] += (double)sum * ROWS, metrics[1] += count;
 }

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scratchnet.backend import Memory, prepare
-from scratchnet.kernels.gpu.launch import WARP, Kernel
+from scratchnet.backend import Array, Memory, prepare
+from scratchnet.kernels.gpu.launch import NULL, WARP, Kernel
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class CrossEntropy:
     """A bound head: `compute()` makes loss, correct and dlogits of logits (rows, classes) and labels.
 
     Row 0 is the batch's row `first_row`; `per_row` is a row's weight in the loss. The kernel draws the noise itself.
+    `metrics`, where set, is a float64 array to which the rows' losses and the correct answers are added.
     """
+
+    metrics: Array = NULL
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class CrossEntropy:
         self.cross_entropy(
             self.rows * WARP, self.logits, self.labels, self.now, *self.constants, self.dlogits, self.losses, self.hits
         )
-        self.totals(WARP, self.losses, self.hits, self.loss, self.correct)
+        self.totals(WARP, self.losses, self.hits, self.loss, self.correct, self.metrics)
 
     def _load_now(self) -> None:
         assert self.noise is not None

@@ -17,17 +17,18 @@ class Kernel:
     """`kernel(threads, *arguments)` starts at least that many threads, in blocks of 256, and is recorded.
 
     Sizes are constants of the compilation: division by a constant costs a multiplication. Arguments are arrays and
-    NumPy scalars of exactly the types in the source.
+    NumPy scalars of exactly the types in the source. Raises ValueError for more values than the kernels can count.
     """
 
     def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int) -> None:
         assert device.cuda is not None
-        source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+        source, self.dtype = (Path(__file__).parent / file).read_text(encoding="utf-8"), dtype
         self.function = device.cuda.kernel(source, name, {"real": REAL[str(dtype)], **constants})
 
     def __call__(self, threads: int, *arguments: Array | np.generic) -> None:
-        if threads > MOST:
-            raise ValueError(f"{threads} values in one array are more than a kernel can count: lower the batch size")
+        largest = max(threads, *(argument.size for argument in arguments if argument.dtype == self.dtype), 0)
+        if largest > MOST:
+            raise ValueError(f"{largest} values in one array are more than a kernel can count: lower the batch size")
         run(self.function, (-(-threads // THREADS),), (THREADS,), arguments)
 
 
