@@ -10,4 +10,7 @@ if __name__ == "__main__":  # worker processes import this file, and need nothin
     except KeyboardInterrupt:  # while modules are imported, which takes a second
         print("error: interrupted", file=sys.stderr)
         status = 130
+    except (ImportError, MemoryError) as error:
+        print(f"error: cannot start ({error}): install what is missing, or free some memory", file=sys.stderr)
+        status = 1
     sys.exit(status)

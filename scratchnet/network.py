@@ -108,7 +108,8 @@ class Sequential(Module):
     def unbuilt(self) -> Self:
         """A copy with the same layers and no arrays."""
         twin = object.__new__(type(self))
-        vars(twin).update(vars(self))
+        arrays = "vector", "state_vector", "parameters", "gradients", "state"
+        vars(twin).update({name: value for name, value in vars(self).items() if name not in arrays})
         twin.layers, twin.clock = [layer.unbuilt() for layer in self.layers], Clock()
         twin.built, twin._bound = False, None
         return twin

@@ -94,7 +94,7 @@ def _read(place: Path) -> Dataset:
     )
     if files.keys() >= set(BINARY_FILES):
         train, test = (binary_records(files[name], f"{place}: {name}") for name in ("train.bin", "test.bin"))
-        names, supernames = (files[name].decode("latin-1").split() for name in BINARY_FILES[2:])
+        names, supernames = (files[name].decode("latin-1").split(None, CLASSES) for name in BINARY_FILES[2:])
     elif files.keys() >= set(PYTHON_FILES):
         train, test = (python_records(files[name], f"{place}: {name}") for name in ("train", "test"))
         names, supernames = load_pickle(files["meta"], ("fine_label_names", "coarse_label_names"), f"{place}: meta")

@@ -4,15 +4,17 @@ The few globals that a pickled array names are answered by stand-ins which only 
 is read, no code of NumPy or of the standard library runs on its behalf, and nothing is allocated that it does not hold.
 """
 
-import io
 import pickle
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from scratchnet.errors import DataError
+
+MAX_READS = 1_500_000  # where Python 3 pickled CIFAR-100's 50,000 images and their file names, it takes 950,480 reads
+MAX_NAME_BYTES = 100
 
 
 def load_pickle(data: bytes | bytearray, keys: Sequence[str], where: str) -> list[Any]:
@@ -21,7 +23,7 @@ def load_pickle(data: bytes | bytearray, keys: Sequence[str], where: str) -> lis
     Raises DataError for a pickle that is damaged, lacks a key, or asks for more than arrays, lists, numbers and text.
     """
     try:
-        content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        content = _Unpickler(_Input(data), encoding="bytes").load()
         values = {_text(key): value for key, value in content.items()}
         return [_plain(values[key]) for key in keys]
     except DataError as error:
@@ -31,44 +33,33 @@ def load_pickle(data: bytes | bytearray, keys: Sequence[str], where: str) -> lis
         raise DataError(f"{where} is no pickle of CIFAR-100 or is damaged ({problem})") from error
 
 
-class _Encode:
-    """`_codecs.encode(text, "latin1")`, by which Python 3 writes bytes: keeps the text."""
+class _Input:
+    """The bytes of a pickle, in no more pieces than CIFAR-100 has: one byte can ask for an object of a hundred."""
 
-    __slots__ = ()
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.data = memoryview(data)
+        self.start = 0
+        self.reads = 0
 
-    def __call__(self, text: str, encoding: str) -> str:
-        if encoding != "latin1":
-            raise DataError(f"asks for the encoding {reprlib.repr(encoding)}, which CIFAR-100 does not contain")
-        return text
+    def read(self, size: int) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise DataError(f"has more than {MAX_READS:,} parts, which CIFAR-100 does not have")
+        piece = bytes(self.data[self.start : self.start + size])
+        self.start += len(piece)
+        return piece
 
-
-class _Dtype:
-    """`numpy.dtype("u1", ...)` and its result: the one type of array that CIFAR-100 contains."""
-
-    __slots__ = ()
-
-    def __call__(self, code: object, *flags: object) -> "_Dtype":
-        if _text(code) != "u1":
-            raise DataError(f"asks for an array of type {reprlib.repr(code)}, which CIFAR-100 does not contain")
-        return self
-
-    def __setstate__(self, state: object) -> None:
-        """Byte order and fields, which single bytes do not have."""
-
-
-class _Subtype:
-    """`numpy.ndarray`, which a pickle only names."""
-
-    __slots__ = ()
+    def readline(self) -> bytes:
+        """A line, or so much of it that no name a pickle may ask for is that long."""
+        line, newline, _ = bytes(self.data[self.start : self.start + MAX_NAME_BYTES]).partition(b"\n")
+        self.start += len(line + newline)
+        return line + newline
 
 
 class _Array:
     """A pickled array that is not an array yet."""
 
-    __slots__ = ("state",)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.state = state
+    state: Any
 
     def to_numpy(self) -> np.ndarray:
         _, shape, _, fortran_order, data = self.state
@@ -76,22 +67,30 @@ class _Array:
         return np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran_order else "C")
 
 
-class _Reconstruct:
-    """`numpy.core.multiarray._reconstruct(subtype, shape, code)`: an empty array, to be filled by its state."""
-
-    __slots__ = ()
-
-    def __call__(self, subtype: object, shape: object, code: object) -> _Array:
-        return _Array()
+def _encode(text: object, encoding: object) -> object:
+    """`_codecs.encode(text, "latin1")`, by which Python 3 writes bytes: keeps the text."""
+    if encoding != "latin1":
+        raise DataError(f"asks for the encoding {_text(encoding)!r}, which CIFAR-100 does not contain")
+    return text
 
 
-# Instances without attributes: a pickle can set attributes on whatever it is given, were there any.
+def _dtype(code: object, *flags: object) -> None:
+    """`numpy.dtype("u1", ...)`: there is but one type of array in CIFAR-100, so there is nothing to keep."""
+    if _text(code) != "u1":
+        raise DataError(f"asks for an array of type {_text(code)!r}, which CIFAR-100 does not contain")
+
+
+def _reconstruct(subtype: object, shape: object, code: object) -> _Array:
+    """`numpy.core.multiarray._reconstruct(...)`: an empty array, to be filled by its state."""
+    return _Array()
+
+
 _STAND_INS = {
-    ("_codecs", "encode"): _Encode(),
-    ("numpy", "dtype"): _Dtype(),
-    ("numpy", "ndarray"): _Subtype(),
-    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),  # as NumPy 1 writes it, and the official files
-    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct(),  # as NumPy 2 writes it
+    ("_codecs", "encode"): _encode,
+    ("numpy", "dtype"): _dtype,
+    ("numpy", "ndarray"): None,  # a pickle only names it
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,  # as NumPy 1 writes it, and the official files
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,  # as NumPy 2 writes it
 }
 
 _OPCODES = (
@@ -109,18 +108,64 @@ class _Dispatch(dict[int, Any]):
         raise DataError(f"has the pickle opcode {opcode}, which CIFAR-100, in pickle protocol 2, does not contain")
 
 
+class _Dict(dict[Any, Any]):
+    """A dictionary whose keys are text: the hash of deeply nested tuples overflows the interpreter's stack."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: object, value: object) -> None:
+        if not isinstance(key, str | bytes):
+            raise DataError(f"is corrupted: a key is of type {type(key).__name__}")
+        super().__setitem__(key, value)
+
+
 class _Unpickler(pickle._Unpickler):
     # The unpickler written in Python, not the one in C: six bytes make that one allocate gigabytes for its memo. Its
     # table of opcodes can be cut down too, here to those of protocol 2 that write dictionaries, lists and arrays.
     dispatch = _Dispatch({code: pickle._Unpickler.dispatch[code] for code in _OPCODES})
+
+    stack: list[Any]
+    append: Callable[[object], None]
+    read: Callable[[int], bytes]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise DataError(f"asks for {reprlib.repr(f'{module}.{name}')}, which CIFAR-100 does not contain")
         return _STAND_INS[module, name]
 
+    def load_empty_dictionary(self) -> None:
+        self.append(_Dict())
+
+    def load_binunicode(self) -> None:
+        text = self.read(int.from_bytes(self.read(4), "little"))
+        # In UTF-8, latin-1 has no byte above C3. One character beyond it, and the whole text takes four times the room.
+        if not text.isascii() and np.frombuffer(text, np.uint8).max() > 0xC3:
+            raise DataError("has text beyond latin-1, which CIFAR-100 does not contain")
+        self.append(text.decode())
+
+    def load_reduce(self) -> None:
+        arguments = self.stack.pop()
+        if not isinstance(arguments, tuple):  # of a text, each character would become an argument
+            raise DataError("calls a function with arguments that are no tuple")
+        self.stack[-1] = self.stack[-1](*arguments)
+
+    def load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, _Array):
+            target.state = state
+        elif target is not None:  # what stands for a type, whose byte order and fields single bytes do not have
+            raise DataError(f"gives a state to a value of type {type(target).__name__}")
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.EMPTY_DICT[0]] = load_empty_dictionary
+    dispatch[pickle.BINUNICODE[0]] = load_binunicode
+    dispatch[pickle.REDUCE[0]] = load_reduce
+
 
 def _text(value: Any) -> Any:
+    """Bytes as text; text and integers as they are. DataError for anything that is long or may be nested."""
+    if not isinstance(value, str | bytes | int) or (isinstance(value, str | bytes) and len(value) > MAX_NAME_BYTES):
+        raise DataError(f"is corrupted: a long or nested {type(value).__name__} is where a name or a number belongs")
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 

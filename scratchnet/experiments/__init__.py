@@ -1,8 +1,8 @@
 """The two reports as experiments: recipes, one run, its metrics, files and figures, and the command line."""
 
 from scratchnet.experiments.config import Config, configure
+from scratchnet.experiments.published import Report
 from scratchnet.experiments.recipes import RECIPES, Recipe
-from scratchnet.experiments.reports import Report
 from scratchnet.experiments.result import Result
 from scratchnet.experiments.run import Observer, run_experiment
 

@@ -5,8 +5,8 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,29 @@ import numpy as np
 
 from scratchnet.errors import ScratchnetError
 
+ASIDE = ".scratchnet-"  # begins the names of files that are not yet in place
 REMEDY = "free some space or name another folder with --output"
 
 
-def write(folder: Path, contents: Mapping[str, bytes]) -> None:
+def write(folder: Path, contents: Mapping[str, bytes], keep: Mapping[str, str] | None = None) -> None:
     """Write files by name; none takes the place of an earlier one before all are complete and on the disk.
 
-    Raises ScratchnetError where the disk is full, the folder not writable, and the like.
+    `keep` gives the names that earlier files are to have from now on. Raises ScratchnetError where the disk is full,
+    the folder not writable, and the like.
     """
-    asides = {name: folder / f".{name}.{os.getpid()}" for name in contents}
+    asides = {name: folder / f"{ASIDE}{os.getpid()}-{name}" for name in contents}
     try:
         for name, aside in asides.items():
             with open(aside, "wb") as file:
                 file.write(contents[name])
                 file.flush()
                 os.fsync(file.fileno())
+        for name, kept in (keep or {}).items():
+            with suppress(FileNotFoundError):
+                os.replace(folder / name, folder / kept)
         for name, aside in asides.items():
             os.replace(aside, folder / name)
+        _synchronize(folder)
     except BaseException as error:
         for aside in asides.values():
             with suppress(OSError):
@@ -38,6 +44,40 @@ def write(folder: Path, contents: Mapping[str, bytes]) -> None:
         if isinstance(error, OSError):
             raise ScratchnetError(f"cannot write {folder / name} ({error.strerror or error}): {REMEDY}") from error
         raise
+
+
+def _synchronize(folder: Path) -> None:
+    """Have the disk know the names too, where the system can open a folder and its file system can do this."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder, and remove what one that was killed had not moved into place.
+
+    The system lets go of the lock when this process ends, however that comes; the file .lock stays. Raises
+    ScratchnetError where another run has the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ScratchnetError(
+            f"another run is writing to {folder}: wait for its end, or choose another folder with --output"
+        ) from None
+    try:
+        for aside in folder.glob(f"{ASIDE}*"):
+            aside.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def prepare(folder: Path) -> None:

@@ -1,12 +1,13 @@
 """What one experiment is to do: a recipe, a head, and settings whose defaults are the report's."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from scratchnet.arguments import is_integer, one_of, positive_integer, positive_number
+from scratchnet.experiments.published import Report
 from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES, Recipe
-from scratchnet.experiments.reports import Report
 from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 
 HEADS = "softmax", "gumbel"
@@ -33,6 +34,8 @@ class Config:
     learning_rate: float
     workers: int | None
     output: Path
+    checkpoint_every: tuple[int, str]
+    resume: bool
 
     @property
     def report(self) -> Report:
@@ -67,11 +70,14 @@ def configure(
     learning_rate: float = LEARNING_RATE,
     workers: int | None = None,
     output: Path | None = None,
+    checkpoint_every: int | str = 1,
+    resume: bool = False,
 ) -> Config:
     """The experiment with the report's settings where none is given; ValueError names a setting that cannot be.
 
     `temperature` is a positive number or "anneal": max(0.5, exp(-1e-4 step)), from Jang, Gu and Poole (2016).
-    `precision` is that of a GPU's float32 products, None for the GPU's default.
+    `precision` is that of a GPU's float32 products, None for the GPU's default. `checkpoint_every` is a number of
+    epochs, such as 2 or "2epochs", or of steps, such as "500steps"; with `resume` the run in the folder goes on.
     """
     owner = "experiment"
     chosen = RECIPES[one_of(recipe, tuple(RECIPES), "recipe", owner)]
@@ -108,4 +114,17 @@ def configure(
         learning_rate=positive_number(learning_rate, "learning_rate", owner),
         workers=None if workers is None else positive_integer(workers, "workers", owner),
         output=output or Path("runs", f"{recipe}-{head}-seed{seed}"),
+        checkpoint_every=_interval(checkpoint_every, owner),
+        resume=resume,
     )
+
+
+def _interval(text: int | str, owner: str) -> tuple[int, str]:
+    """"500steps" as (500, "steps"); a number alone is of epochs."""
+    match = re.fullmatch(r"([1-9][0-9]{0,17})(?:(step|epoch)s?)?", str(text), re.ASCII)
+    if match is None:
+        raise ValueError(
+            f"{owner}: checkpoint_every is {text!r} where a number of epochs such as 2, or of steps such as 500steps, "
+            "is wanted"
+        )
+    return int(match[1]), match[2] or "epoch"

@@ -36,7 +36,7 @@ class Display(Observer):
             name = f"{self.dataset} epoch {epoch}/{self.config.epochs}"
             self.bar = tqdm(total=steps, desc=name, unit="step", leave=False)
         self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.4f}", refresh=False)
-        self.bar.update()
+        self.bar.update(step - self.bar.n)
         if step == steps:
             self.bar.refresh()  # it may be too soon after the last time for the bar to do so of itself
             self.close()

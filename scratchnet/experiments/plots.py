@@ -10,7 +10,7 @@ import numpy as np
 
 from scratchnet.data import Dataset
 from scratchnet.experiments import artifacts
-from scratchnet.experiments.reports import Report
+from scratchnet.experiments.published import Report
 from scratchnet.experiments.result import Result
 
 if TYPE_CHECKING:

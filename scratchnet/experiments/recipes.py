@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scratchnet import Sequential
-from scratchnet.experiments.reports import FIRST_GUMBEL, FIRST_SOFTMAX, SECOND_GUMBEL, SECOND_SOFTMAX, Report
+from scratchnet.experiments.published import FIRST_GUMBEL, FIRST_SOFTMAX, SECOND_GUMBEL, SECOND_SOFTMAX, Report
 from scratchnet.layers import Conv2D, Dense, Flatten, Layer, MaxPooling2D, ReLU
 
 LEARNING_RATE = 1e-3

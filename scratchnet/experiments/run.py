@@ -1,9 +1,7 @@
 """One experiment: train as configured, evaluate after each epoch, and keep what is on disk complete at all times."""
 
-import json
 import platform
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,12 +12,15 @@ from scratchnet import Sequential
 from scratchnet.backend import Device, get_device
 from scratchnet.backend.noise import SAMPLING, gumbel, uniform
 from scratchnet.data import Dataset, load_dataset
-from scratchnet.errors import DeviceError, ScratchnetError, TrainingError
+from scratchnet.errors import DeviceError, ScratchnetError
 from scratchnet.experiments import artifacts
+from scratchnet.experiments.checkpoint import Checkpoints
 from scratchnet.experiments.config import Config
+from scratchnet.experiments.interruption import Interruption, postponed
 from scratchnet.experiments.metrics import Evaluation, evaluate
 from scratchnet.experiments.plots import draw
-from scratchnet.experiments.result import Epoch, Result
+from scratchnet.experiments.reading import printable, read_json
+from scratchnet.experiments.result import Epoch, Predictions, Result
 from scratchnet.optimizers import Adam
 from scratchnet.training import Trainer
 
@@ -46,16 +47,33 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     """Train, evaluate and write the files of an experiment; return what stands in its metrics.json.
 
     After each epoch metrics.json, history.csv, confusion.csv and weights.npz replace those of the epoch before, or
-    of an earlier run in the same folder, once all four are complete; nothing else in the folder is touched.
+    of an earlier run in the same folder, once all of them are complete; the last epoch adds predictions.npz, the
+    logits of the test split. Nothing else in the folder is touched.
     At the end come curves.png and confusion.png, where matplotlib is installed. Raises DeviceError, DataError,
-    TrainingError for a loss or a logit that is not finite, and ScratchnetError where a file cannot be written or
-    the folder has the files of a run on another data set.
+    TrainingError for a loss or a logit that is not finite, and ScratchnetError where a file cannot be written, another
+    run is writing to the folder, or the folder has the files of a run on another data set or an unfinished run.
+
+    The folder also has the newest checkpoint and the one before it. With `config.resume` the run in the folder goes
+    on from there, to the same bits as one that was never interrupted; a finished one is evaluated again, or goes on if
+    it is to have more epochs. SIGINT and SIGTERM raise Interruption after the step, with a checkpoint (where this is
+    called in the main thread); so does with a checkpoint whatever the observer's `step` raises.
     """
     progress, observer = observer is not None, observer or Observer()
     device = _choose_device(config.device, observer, config.precision)
     dataset = load_dataset(config.data, progress=progress)
     artifacts.prepare(config.output)
+    with artifacts.locked(config.output), postponed() as signals:
+        return _run(config, observer, device, dataset, signals)
+
+
+def _run(config: Config, observer: Observer, device: Device, dataset: Dataset, signals: list[int]) -> Result:
     _check_earlier_run(config.output, dataset.name)
+    checkpoints = Checkpoints(config)
+    if not config.resume and checkpoints.unfinished():
+        raise ScratchnetError(
+            f"{config.output} has the checkpoint of an unfinished run: go on with --resume, choose another folder with "
+            "--output, or remove the checkpoint to start again"
+        )
     network = config.recipe.network(dataset.num_classes)
     network.build(IMAGE_SHAPE, device=device, seed=config.seed)
     observer.start(dataset, network)
@@ -82,10 +100,23 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
             workers=trainer.workers,
             versions=_versions(device),
         )
-        for epoch in range(1, config.epochs + 1):
-            trained = trainer.train_epoch(epoch, on_step=partial(observer.step, epoch))
-            logits, step = trainer.predict("test"), epoch * trainer.steps
-            evaluation = _evaluate(logits, dataset.test.labels, config.seed, epoch, step)
+        if config.resume:
+            checkpoints.load(result, trainer, observer.note)
+
+        def on_step(step: int, steps: int, loss: float, accuracy: float) -> None:
+            try:
+                observer.step(trainer.progress.epoch, step, steps, loss, accuracy)
+                if signals:
+                    raise Interruption(signals[0])
+            except BaseException:
+                checkpoints.save(result, trainer)
+                raise
+            checkpoints.save_if_due(result, trainer)
+
+        for epoch in range(len(result.epochs) + 1, config.epochs + 1):
+            trained = trainer.train_epoch(epoch, on_step)
+            logits = trainer.predict("test")
+            evaluation = _evaluate(logits, dataset.test.labels, config.seed, epoch)
             record = Epoch(
                 epoch=epoch,
                 seconds=trained.seconds,
@@ -97,7 +128,7 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
             )
             result.epochs.append(record)
             if epoch == config.epochs:
-                result.final = evaluation.figures
+                result.final, result.predictions = evaluation.figures, Predictions.of(logits, dataset)
             _save(config, result, evaluation, network)
             observer.epoch(record)
     try:
@@ -128,30 +159,25 @@ def _choose_device(name: str, observer: Observer, precision: str | None = None) 
 def _check_earlier_run(folder: Path, dataset: str) -> None:
     """Data "auto" may mean another data set than last time, whose files must not be lost to it."""
     try:
-        earlier = json.loads((folder / "metrics.json").read_bytes())["dataset"]
-    except (OSError, ValueError, LookupError, TypeError):
+        earlier = read_json(folder / "metrics.json")["dataset"]
+    except (ScratchnetError, LookupError, TypeError):
         return  # there is no such file, or it is not of a run
     if earlier != dataset:
         raise ScratchnetError(
-            f"{folder} has the files of a run on {earlier}, which this one on {dataset} would replace: "
+            f"{folder} has the files of a run on {printable(earlier, 40)}, which this one on {dataset} would replace: "
             "choose another folder with --output"
         )
 
 
-def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int, step: int) -> Evaluation:
+def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> Evaluation:
     """The sampled predictions are a function of seed and epoch alone, and share no noise with training."""
-    if not np.isfinite(logits).all():
-        raise TrainingError(
-            f"the logits of the test images are not finite after step {step} (epoch {epoch}): "
-            "training has diverged; try a smaller learning rate"
-        )
     return evaluate(logits, labels, noise=gumbel(uniform(seed, SAMPLING, epoch, 0, *logits.shape)))
 
 
 def _save(config: Config, result: Result, evaluation: Evaluation, network: Sequential) -> None:
     rows = [{"dataset": result.dataset} | asdict(epoch) for epoch in result.epochs]
     contents = {
-        "metrics.json": artifacts.json_bytes(asdict(result)),
+        **result.files(),
         "history.csv": artifacts.csv_bytes([rows[0], *(row.values() for row in rows)]),
         "confusion.csv": artifacts.csv_bytes(evaluation.confusion.tolist()),
         "weights.npz": artifacts.npz_bytes(network.weights()),

@@ -210,7 +210,7 @@ def test_wrong_pickled_class_names(tmp_path: Path) -> None:
     for number, names in enumerate((list(range(100)), TRAIN[0], np.array(7, np.uint8), [["nested"]] * 100)):
         meta = synthetic.python3_pickle({"fine_label_names": names, "coarse_label_names": synthetic.SUPERCLASS_NAMES})
         folder = synthetic.write_folder(tmp_path / str(number), {**python_files(), "meta": meta})
-        refused(folder, "is corrupted: its class names are not a list of text")
+        refused(folder, "is corrupted: (its class names are not a list of text|a long or nested list)")
 
 
 @pytest.mark.skipif(REAL_DATA is None, reason="needs the real CIFAR-100: set SCRATCHNET_DATA to its folder or archive")

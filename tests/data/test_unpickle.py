@@ -147,6 +147,11 @@ def test_a_pickle_leaves_nothing_behind(stand_in: tuple[str, str], state: object
     assert not hasattr(unpickle._STAND_INS[stand_in], "attribute")
 
 
+def test_only_an_array_is_given_a_state() -> None:
+    with pytest.raises(DataError, match="folder: train gives a state to a value of type function"):
+        load(b"\x80\x02c_codecs\nencode\n}U\x01aK\x01sb.")
+
+
 def test_other_encodings() -> None:
     with pytest.raises(DataError, match="folder: train asks for the encoding 'rot13'"):
         load(b"\x80\x02}U\x04datac_codecs\nencode\nX\x01\0\0\0aX\x05\0\0\0rot13\x86Rs.")

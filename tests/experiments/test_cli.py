@@ -81,7 +81,7 @@ def test_files_are_in_the_default_folder(finished: tuple[Path, Any]) -> None:
     assert set(metrics["final"]) == FINAL
     settings = {"recipe": "same-padding", "head": "gumbel", "temperature": 0.5, "seed": 3, "device": "cpu"}
     assert metrics | settings | {"dataset": "digits"} == metrics
-    assert {path.suffix for path in folder.iterdir()} == {".json", ".csv", ".npz", ".png"}
+    assert {path.suffix for path in folder.glob("[!.]*")} == {".json", ".csv", ".npz", ".png", ".scratchnet"}
 
 
 def test_quiet_prints_the_final_block_alone(train: Train, tmp_path: Path) -> None:
@@ -106,7 +106,9 @@ def test_help_names_every_option(train: Train) -> None:
     assert done.returncode == 0
     assert set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE)) == {
         "--recipe", "--head", "--temperature", "--epochs", "--batch-size", "--learning-rate", "--seed", "--device",
-        "--precision", "--workers", "--data", "--output", "--quiet",
+        "--precision", "--workers", "--data", "--output", "--quiet", "--compare", "--seeds", "--temperature-study",
+        "--jobs", "--backend",
+        "--checkpoint-every", "--resume",
     }  # fmt: skip
 
 
@@ -166,8 +168,8 @@ def test_data_missing_truncated_or_corrupted(main: Main, tmp_path: Path, content
 
 def test_loss_that_is_not_finite(train: Train, tmp_path: Path) -> None:
     done = train(*ONE_EPOCH, "--learning-rate", "1e30", "--output", "out")
-    assert_one_sentence(done, 1, "step ")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert_one_sentence(done, 1, "at step 2 (epoch 1, batch 2 of 23): the output of conv2d_", "NaN of", "than 1e+30")
+    assert os.listdir(tmp_path / "out") == [".lock"]
 
 
 @pytest.mark.parametrize("output", ["file", "file/below", "/sys", "/sys/below"])
@@ -229,7 +231,8 @@ def test_interruption_from_the_keyboard(tmp_path: Path) -> None:
         assert any("epoch 1/1000" in line for line in process.stdout)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=30)
-    assert_one_sentence(subprocess.CompletedProcess("", process.returncode, "", errors), 130, "interrupted", "out")
+    done = subprocess.CompletedProcess("", process.returncode, "", errors)
+    assert_one_sentence(done, 130, "interrupted", "out", "--resume")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["final"] is None
     assert len(metrics["epochs"]) >= 1

@@ -1,7 +1,10 @@
 """Worker processes: the same results, reproducible, and nothing left behind."""
 
 import multiprocessing
+import multiprocessing.spawn
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
+from scratchnet import (
+    Adam,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    GumbelSoftmaxCrossEntropy,
+    Sequential,
+    SoftmaxCrossEntropy,
+)
 from scratchnet.errors import TrainingError
 from scratchnet.layers.layer import Layer
 from scratchnet.training import Trainer, workers
@@ -144,6 +155,17 @@ def test_nothing_of_a_run_has_a_name_that_could_leak(monkeypatch: pytest.MonkeyP
         assert list(Path("/dev/shm").glob(f"*{os.getpid()}*")) == []
 
 
+def test_a_worker_that_dies_before_it_has_its_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is sent fits into a pipe that nobody reads: where it does not, Python waits for ever."""
+    net = Sequential([Dense(2000)])
+    net.build((2000,))
+    assert len(pickle.dumps(net.unbuilt())) < 4096
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    with pytest.raises(TrainingError, match=r"worker [01] of 2 died \(exit status 1\)"):
+        Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2)
+    assert multiprocessing.active_children() == []
+
+
 def test_a_worker_that_fails_says_why() -> None:
     trainer = Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=30, workers=2)
     with pytest.raises(TrainingError, match=r"worker [01] of 2 failed.*KeyError: 'nothing images'") as caught:
@@ -158,7 +180,7 @@ def test_a_worker_in_the_middle_of_a_step_ends_with_its_parent(tmp_path: Path) -
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.replace("epoch = 0", "trainer.engine.pipes[0].send(('train', (0, 30, 0))); os._exit(1)"))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, script], capture_output=True, env=environment, text=True, timeout=20)
+    result = subprocess.run([sys.executable, script], capture_output=True, env=environment, text=True, timeout=60)
     deadline, pids = time.monotonic() + 5, [int(pid) for pid in result.stdout.split()]
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -194,6 +216,8 @@ def test_workers_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> N
     assert parent.stdout is not None
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(pids) == 2
+    for pid in pids:  # since its first moment
+        assert re.search(r"SigBlk:\s+0*4002\n", Path(f"/proc/{pid}/status").read_text())
     time.sleep(0.3)
     parent.send_signal(how)
     parent.communicate(timeout=20)

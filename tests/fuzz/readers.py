@@ -1,0 +1,244 @@
+"""The readers of files that may come from anywhere, each with small valid files to start from."""
+
+import codecs
+import gzip
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from scratchnet import Dense, Sequential
+from scratchnet.data import cifar100
+from scratchnet.data.archive import read_archive
+from scratchnet.data.unpickle import load_pickle
+from scratchnet.errors import DataError, ScratchnetError
+from scratchnet.experiments import artifacts
+from scratchnet.experiments.checkpoint import NAME, Checkpoints
+from scratchnet.experiments.config import configure
+from scratchnet.experiments.reading import read_npz
+from scratchnet.experiments.result import Epoch, Final, Predictions, Result
+from scratchnet.training import Progress
+from tests.data.synthetic import PICKLES, binary_file, tar_bytes
+from tests.fuzz.mutations import mend_checkpoint, mend_gzip, mend_npz, mend_tar
+
+IMAGES, CLASSES = 4, 2  # of the CIFAR-100 that is read here
+LONGEST_MESSAGE = 2_000
+CODECS = (
+    "cp437", "latin-1", "unicode_escape", "utf-8", "utf-8-sig", "utf-16-be", "utf-16-le", "utf-32-be", "utf-32-le"
+)  # fmt: skip
+HARMLESS = {"compile", "os.listdir", "os.scandir"}  # NumPy reads a header with ast.literal_eval: compiled, never run
+FAMILIES = (
+    "open", "compile", "exec", "import", "marshal", "pickle", "os.", "subprocess.", "socket.", "shutil.", "ctypes.",
+    "tempfile.", "urllib.", "ftplib.", "http.", "sqlite3.", "mmap.", "code.", "function.", "pty.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reader:
+    """`read` takes the folder where the fuzzed content is in `file`, and raises nothing but `documented`."""
+
+    name: str
+    file: str
+    seeds: list[bytes]
+    read: Callable[[Path], object]
+    documented: type[Exception]
+    mend: Callable[[bytes], bytes] = bytes
+    others: dict[str, bytes] = field(default_factory=dict)  # what else the folder must have
+
+
+class Room:
+    """A folder with a reader's files, from which nothing but that reader's reading is let out."""
+
+    def __init__(self, reader: Reader, folder: Path) -> None:
+        self.reader, self.folder = reader, folder
+        artifacts.write(folder, {**reader.others, reader.file: b""})
+        self.file = os.open(folder / reader.file, os.O_WRONLY)
+        self.before = sorted(os.listdir(folder))
+
+    def try_out(self, content: bytes) -> str:
+        """Read a content; the name of the documented exception, or "read". Whatever else happens is an error."""
+        os.ftruncate(self.file, 0)
+        os.pwrite(self.file, content, 0)
+        try:
+            with watched(self.folder):
+                self.reader.read(self.folder)
+        except self.reader.documented as error:
+            message = str(error)
+            assert message.isprintable(), "a message with control characters"
+            assert len(message) < LONGEST_MESSAGE, "an endless message"
+            return type(error).__name__
+        return "read"
+
+    def close(self) -> None:
+        os.close(self.file)
+        assert sorted(os.listdir(self.folder)) == self.before, "there are other files than before"
+
+
+_watch: dict[str, Any] = {"folder": None}
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    folder = _watch["folder"]
+    if folder is None or not event.startswith(FAMILIES):
+        return
+    if event == "open":
+        path, _, flags = arguments
+        if str(path).startswith(folder) and not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+            return
+    elif event in HARMLESS:
+        return
+    _watch["seen"].append(f"{event}{arguments!r:.200}")
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """Fail where code is run or imported, or anything but a file of the folder opened, and that for reading alone."""
+    if "hooked" not in _watch:  # such a hook stays as long as the process
+        sys.addaudithook(_audit)
+        _watch["hooked"] = True
+    _watch.update(folder=str(folder), seen=[])
+    try:
+        yield
+    finally:
+        _watch["folder"] = None
+        assert not _watch["seen"], f"the reader did {_watch['seen']}"
+
+
+def all_readers() -> list[Reader]:
+    """The readers, each tried on its samples first; what Python imports when it first needs it is imported then."""
+    for codec in CODECS:
+        codecs.lookup(codec)
+    files = {"train.bin": b"0123456789" * 60, "test.bin": b"ab"}
+    tars = [tar_bytes(files, mode="w"), tar_bytes({150 * "x": b"", **files}, mode="w")]
+    archive = partial(_read_archive, files)
+    arrays = _network().weights()
+    others = {"a": np.array(["é", "bc"]), "b": np.zeros((0, 3), ">i2"), "c": np.asfortranarray(np.eye(3)) > 0}
+    weights = [artifacts.npz_bytes(arrays), artifacts.npz_bytes(others)]
+    result = _result().files()
+    metrics, predictions = "metrics.json", "predictions.npz"
+    read_checkpoint, checkpoint = _checkpoint()
+    readers = [
+        Reader("tar", "a.tar", tars, archive, DataError, mend_tar),
+        Reader("tar.gz", "a.tar", [gzip.compress(tar) for tar in tars], archive, DataError, mend_gzip),
+        Reader("pickle", "train", _pickles(), _read_pickle, DataError),
+        Reader("CIFAR-100", "cifar.tar", _cifar100(), _read_cifar100, DataError, mend_tar),
+        Reader("weights.npz", "weights.npz", weights, partial(_read_weights, _network()), ScratchnetError, mend_npz),
+        Reader(predictions, predictions, [result[predictions]], _read_result, ScratchnetError, mend_npz, result),
+        Reader(metrics, metrics, [result[metrics]], _read_result, ScratchnetError, others=result),
+        Reader("checkpoint", NAME, [checkpoint], read_checkpoint, ScratchnetError, mend_checkpoint),
+    ]
+    for reader in readers:
+        with tempfile.TemporaryDirectory() as folder:
+            for seed in reader.seeds:
+                artifacts.write(Path(folder), {**reader.others, reader.file: seed})
+                reader.read(Path(folder))
+    return readers
+
+
+def _read_archive(files: dict[str, bytes], folder: Path) -> None:
+    assert set(read_archive(folder / "a.tar", files)) <= set(files)
+
+
+def _pickles() -> list[bytes]:
+    content = {"data": np.arange(24, dtype=np.uint8).reshape(2, 12) * 10, "fine_labels": [1, 255], "other": "text"}
+    return [write({**content, "names": ["a", "bc"]}) for write in PICKLES.values()]
+
+
+def _read_pickle(folder: Path) -> None:
+    data, labels, names = load_pickle((folder / "train").read_bytes(), ("data", "fine_labels", "names"), "train")
+    assert all(isinstance(value, np.ndarray | list) for value in (data, labels, names))
+
+
+def _cifar100() -> list[bytes]:
+    pixels = np.arange(IMAGES * 3072, dtype=np.int64).astype(np.uint8).reshape(IMAGES, 3072)
+    labels = np.array([0, 1, 1, 0], np.uint8)
+    records = binary_file(pixels, labels, labels)
+    texts = {"fine_label_names.txt": b"a\nb\n", "coarse_label_names.txt": b"c\nd\n"}
+    samples = [tar_bytes({"train.bin": records, "test.bin": records} | texts, mode="w")]
+    content = {"data": pixels, "fine_labels": labels.tolist(), "coarse_labels": labels.tolist()}
+    meta = {"fine_label_names": ["a", "b"], "coarse_label_names": ["c", "d"]}
+    for write in (PICKLES["python2"], PICKLES["numpy2"]):
+        samples.append(tar_bytes({"train": write(content), "test": write(content), "meta": write(meta)}, mode="w"))
+    return samples
+
+
+def _read_cifar100(folder: Path) -> None:
+    with patch.multiple(cifar100, TRAIN_RECORDS=IMAGES, TEST_RECORDS=IMAGES, CLASSES=CLASSES, SUPERCLASSES=CLASSES):
+        dataset = cifar100.read_cifar100(folder / "cifar.tar")
+    assert dataset.train.images.shape == dataset.test.images.shape == (IMAGES, 32, 32, 3)
+    assert dataset.num_classes == CLASSES
+
+
+def _network() -> Sequential:
+    network = Sequential([Dense(2)])
+    network.build((3,))
+    return network
+
+
+def _read_weights(network: Sequential, folder: Path) -> None:
+    weights = read_npz(folder / "weights.npz")
+    for array in weights.values():
+        assert array.nbytes <= (folder / "weights.npz").stat().st_size
+    try:
+        with np.errstate(all="ignore"):
+            network.set_weights(weights)
+    except ValueError:  # is documented: they are of another network
+        text = any(array.dtype.kind == "U" for array in weights.values())
+        assert text or _shapes(weights) != _shapes(network.weights())
+
+
+def _shapes(weights: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in weights.items()}
+
+
+def _result() -> Result:
+    figures = [number / 10 for number in range(9)]
+    predictions = Predictions(
+        np.eye(2, dtype=np.float32), np.arange(2), np.array(["a", "b"]), np.zeros(2, int), np.array(["c"])
+    )
+    return Result(
+        "same-padding", "gumbel", 0.5, 3, "cpu", "digits", 2, 1e-3, 1, {"numpy": "2.4"}, "fp32",
+        [Epoch(1, *figures[:6])], Final(*figures), predictions,
+    )  # fmt: skip
+
+
+def _read_result(folder: Path) -> None:
+    """Read a result, and use it as a report does: what is read must not fail later."""
+    result = Result.read(folder)
+    assert result.files()["metrics.json"]
+    assert f"{result.title} {result.comparable}"
+    assert all(f"{epoch.test_accuracy:.4f}" for epoch in result.epochs)
+    if result.final is not None and result.predictions is not None:
+        assert f"{result.final.expected_sampled_accuracy:.4f}"
+        assert len(result.predictions.class_names[result.predictions.labels].tolist()) == len(result.predictions.logits)
+
+
+def _checkpoint() -> tuple[Callable[[Path], None], bytes]:
+    """The reader of a checkpoint, and what it reads: a trainer that has only what a checkpoint needs of one."""
+    state = {"parameters": np.arange(3, dtype=np.float32), "first": np.ones(3, np.float32)}
+    trainer: Any = SimpleNamespace(
+        progress=Progress(2, 3, 1.5, 2, 0.5), steps=4, batch_size=2, dataset=SimpleNamespace(train=range(8)),
+        state=lambda: state, restore=lambda arrays, progress: None,
+    )  # fmt: skip
+
+    def checkpoints(folder: Path) -> Checkpoints:
+        return Checkpoints(configure("same-padding", "gumbel", seed=3, epochs=3, output=folder))
+
+    def read(folder: Path) -> None:
+        found, result = checkpoints(folder), _result()
+        trainer.progress = Progress()
+        found.unfinished()
+        found.load(result, trainer, lambda note: None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints(Path(folder)).save(_result(), trainer)
+        return read, (Path(folder) / NAME).read_bytes()
