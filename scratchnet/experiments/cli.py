@@ -9,19 +9,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from scratchnet.arguments import positive_integer
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments.config import ANNEAL, DEVICES, HEADS, PRECISIONS, Config, Temperature, configure
 from scratchnet.experiments.display import Display, final_block
-from scratchnet.experiments.interruption import Interruption
+from scratchnet.experiments.interruption import Interruption, raised
 from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES
 from scratchnet.experiments.run import run_experiment
 from scratchnet.experiments.study import BACKENDS, TEMPERATURES, compare, plan
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,14 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
-        return work()
+        with raised():
+            return work()
     except Interruption as stop:
         words = sys.orig_argv if argv is None else ["python", "train_cifar.py", *argv]
         words = [*(word for word in words if word != "--resume"), "--resume"]
         message = f"interrupted, with a checkpoint in {folder}; to go on, type: {shlex.join(words)}"
-        return _fail(message, 128 + stop.signum)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted; what finished epochs wrote is in {folder}", INTERRUPTED)
+        return _fail(message, _status(stop))
+    except KeyboardInterrupt as stop:
+        return _fail(f"interrupted; what finished epochs wrote is in {folder}", _status(stop))
     except ScratchnetError as error:
         return _fail(str(error), error.exit_status)
     except BrokenPipeError:
@@ -88,17 +86,10 @@ def _work(arguments: dict[str, Any], quiet: bool, command: str) -> tuple[Callabl
 
 
 def _compare(configs: list[Config], folder: Path, command: str, jobs: int | None, backend: str) -> int:
-    def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        raise Interruption(signum)
-
-    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         compare(configs, folder, command, jobs, backend)
-    except Interruption as interruption:
-        return _fail(f"interrupted; to go on with what {folder} has, type: {command}", 128 + interruption.signum)
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    except KeyboardInterrupt as stop:
+        return _fail(f"interrupted; to go on with what {folder} has, type: {command}", _status(stop))
     print(
         f"The report: {folder / 'report.html'} and {folder / 'report.md'}; a row for each run: {folder / 'results.csv'}"
     )
@@ -116,6 +107,11 @@ def _run(config: Config, quiet: bool) -> int:
             display.close()
     print(final_block(result, config), flush=True)
     return 0
+
+
+def _status(stop: KeyboardInterrupt) -> int:
+    """What shells have for a process that a signal ended."""
+    return 128 + getattr(stop, "signum", signal.SIGINT)
 
 
 def _fail(message: str, status: int) -> int:

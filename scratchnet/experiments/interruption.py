@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 
 class Interruption(KeyboardInterrupt):
@@ -13,6 +14,28 @@ class Interruption(KeyboardInterrupt):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM outside of the training."""
+
+    signum = signal.SIGTERM
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Within, SIGTERM raises Terminated as Ctrl-C raises KeyboardInterrupt; only the main thread can do this."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main else None
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

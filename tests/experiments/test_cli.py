@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scratchnet.experiments import cli
+from scratchnet.experiments import cli, run
 from tests.experiments.conftest import BROKEN_CUPY, Train, broken_cupy, command
 
 Main = Callable[..., subprocess.CompletedProcess[str]]
@@ -257,3 +257,13 @@ def test_failure_of_the_system(error: Exception, sentence: str, main: Main, monk
 
     monkeypatch.setattr(cli, "run_experiment", fail)
     assert_one_sentence(main("--data", "digits"), 1, sentence)
+
+
+@pytest.mark.parametrize("moment", [(run, "load_dataset"), (cli, "final_block")], ids=["before", "after"])
+def test_sigterm_when_there_is_no_step_to_wait_for(
+    moment: tuple[Any, str], main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*moment, lambda *arguments, **options: os.kill(os.getpid(), signal.SIGTERM))
+    done = main(*ONE_EPOCH, "--quiet", "--output", tmp_path)
+    assert_one_sentence(done, 143, f"interrupted; what finished epochs wrote is in {tmp_path}")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

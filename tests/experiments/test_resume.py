@@ -231,6 +231,7 @@ def test_intervals() -> None:
 # --- processes that are killed
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_again_and_again_has_the_same_bits(tmp_path: Path) -> None:
     """The parent by SIGKILL, a worker by SIGKILL, the whole group by SIGTERM, and then with the command it names."""
     chance = random.Random(5)

@@ -106,7 +106,14 @@ def test_options_that_contradict(train: Train, wrong: list[object], sentence: st
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        signal.SIGKILL,
+    ],
+)
 def test_an_interrupted_study_goes_on(how: signal.Signals, tmp_path: Path) -> None:
     """SIGINT reaches all, as from a terminal; the others the parent alone, whom its workers do not outlive."""
     arguments = command(
