@@ -104,8 +104,8 @@ def check_ending(run: Run, kind: str, findings: Findings) -> bool:
     """Wait for the end of a run that was killed; False where it came to its own end first."""
     status = run.wait()
     findings.note("leaked processes", len(run.survivors()))
-    if status == 0:
-        return False
+    if status == 0 or (status == -signal.SIGTERM and b'"final": {' in results(run.output).get("metrics.json", b"")):
+        return False  # the latter when all was written, and nothing had to be kept
     wanted = STATUS.get(kind, -signal.SIGKILL)
     sentence = run.error()
     if status != wanted or not sentence.startswith(SENTENCE.get(kind, "")):
