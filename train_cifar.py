@@ -1,5 +1,6 @@
 """Train CIFAR-100 with a softmax or a Gumbel-softmax head as one of two reports did: `python train_cifar.py --help`."""
 
+import signal
 import sys
 
 if __name__ == "__main__":  # worker processes import this file, and need nothing of it
@@ -7,6 +8,8 @@ if __name__ == "__main__":  # worker processes import this file, and need nothin
         from scratchnet.experiments.cli import main
 
         status = main()
+        for signum in signal.SIGINT, signal.SIGTERM:  # all is done, and Python takes a while to end
+            signal.signal(signum, signal.SIG_IGN)
     except KeyboardInterrupt:  # while modules are imported, which takes a second
         print("error: interrupted", file=sys.stderr)
         status = 130

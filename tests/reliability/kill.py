@@ -104,8 +104,8 @@ def check_ending(run: Run, kind: str, findings: Findings) -> bool:
     """Wait for the end of a run that was killed; False where it came to its own end first."""
     status = run.wait()
     findings.note("leaked processes", len(run.survivors()))
-    if status == 0 or (status == -signal.SIGTERM and b'"final": {' in results(run.output).get("metrics.json", b"")):
-        return False  # the latter when all was written, and nothing had to be kept
+    if status == 0:
+        return False
     wanted = STATUS.get(kind, -signal.SIGKILL)
     sentence = run.error()
     if status != wanted or not sentence.startswith(SENTENCE.get(kind, "")):
@@ -170,10 +170,10 @@ def campaign(kills: int, seed: int, epochs: int, cases: dict[str, tuple[object, 
                     except Exception as error:  # whatever a reader may say of a damaged file
                         findings.note("damaged files", 1, repr(error))
                     continue
-            status = run.wait()
+            whole_run = run.wait() == 0
             check_progress(run, step, findings)
             findings.note("leaked processes", len(run.survivors()))
-            findings.note("wrong endings", int(status != 0), f"left alone: exit status {status}, {run.error()!r}")
+            findings.note("wrong endings", int(not whole_run), f"left alone: {run.wait()}, {run.error()!r}")
             break
         findings.compared += 1
         findings.note("differing bits", differing_bits(results(home / "out"), bits), f"{name} after {killed}")

@@ -389,7 +389,7 @@ def test_memory_exhausted(processes: int, megabytes: int, tmp_path: Path) -> Non
 
 def test_standard_error_full(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no place for a sentence, and the exit status alone tells what happened."""
-    full = open("/dev/full", "w")  # noqa: SIM115
+    full = open("/dev/full", "w", buffering=1)  # noqa: SIM115
     monkeypatch.setattr(sys, "stderr", full)
     assert main("--data", "/nowhere").status == 1
     with suppress(OSError):
