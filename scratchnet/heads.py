@@ -30,25 +30,27 @@ class SoftmaxCrossEntropy:
 
     name = "softmax"
     clock: Clock  # of a bound twin
-    _bound: Any = None, None  # what __call__ made, and the clock of its noise
+    _bound: Any = None, None, None  # for which logits, what __call__ made for them, and the clock of its noise
 
     def __call__(self, logits: Array, labels: Array, step: int = 0) -> tuple[float, Array]:
         if not hasattr(logits, "dtype"):
             raise TypeError(f"{self.name} head: logits are a {type(logits).__name__}, not an array")
         device = get_device("cpu" if isinstance(logits, np.ndarray) else "gpu")
         labels = self._checked(logits, device.xp.asarray(labels))
-        bound, clock = self._bound
-        if bound is None or (bound.logits.shape, bound.logits.dtype) != (logits.shape, logits.dtype):
-            bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), clock := Clock())
-            self._bound = bound, clock
-        clock.step = step
-        bound.logits[...], bound.labels[...] = logits, labels
-        with np.errstate(over="ignore"):
+        with device.session(), np.errstate(over="ignore"):
+            kind = device.name, logits.shape, logits.dtype
+            if self._bound[0] != kind:
+                clock = Clock()
+                bound = self.bind(whole(len(logits)), logits.shape[1], Memory(device, logits.dtype), clock)
+                self._bound = kind, bound, clock
+            _, bound, clock = self._bound
+            clock.step = step
+            bound.logits[...], bound.labels[...] = logits, labels
             bound.compute()
-        return float(bound.loss), device.xp.array(bound.dlogits)
+            return float(bound.loss), device.xp.array(bound.dlogits)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_bound": (None, None)}
+        return vars(self) | {"_bound": (None, None, None)}
 
     def _checked(self, logits: Array, labels: Array) -> Array:
         arguments.dtype(logits.dtype, f"{self.name} head: logits")
@@ -162,13 +164,13 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
 
     def allocate(self, share: Share, classes: int, memory: Memory, clock: Clock) -> None:
         super().allocate(share, classes, memory, clock)
-        self.device = memory.device
-        self.drawn = Noise(self.seed, HEAD, clock, share.start, share.size, (classes,))
+        self.drawn = Noise(self.seed, HEAD, clock, share.start, share.size, (classes,), memory)
         self.noisy, self.inverse_temperature = memory.buffer(share.size, classes), memory.constant(1)
 
     def compute(self) -> None:
         ops = self.ops
-        prepare(self._draw)
+        self.drawn.draw(self.noisy)
+        prepare(self._set_temperature)
         gumbel_in_place(ops, self.noisy)
         ops.add(self.logits, self.noisy, out=self.noisy)
         ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)
@@ -178,7 +180,5 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
     def _cross_entropy(self, z: Array) -> None:
         super()._cross_entropy(self.noisy)
 
-    def _draw(self) -> None:
-        self.drawn.draw()
-        self.device.load(self.drawn.values, out=self.noisy)
+    def _set_temperature(self) -> None:
         self.inverse_temperature.fill(1 / self.temperature_at(self.clock.step))

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.backend import Array, Clock, Device, Memory
+from scratchnet.backend import Array, Clock, Device, Memory, owned_by
 from scratchnet.layers.layer import Layer, Module, Share, Vector, as_device
 
 
@@ -26,10 +26,12 @@ class BoundNetwork:
 
     def compute(self, training: bool) -> None:
         for layer in self.layers:
+            owned_by(layer.name)
             layer.compute(training)
 
     def compute_gradients(self) -> None:
         for layer in reversed(self.layers):
+            owned_by(layer.name)
             layer.compute_gradients()
 
 

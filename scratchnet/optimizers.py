@@ -1,6 +1,6 @@
 """Optimizers: a flat vector of parameters and one or more vectors of gradients, in pieces that stay in the cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import ClassVar
 
@@ -41,6 +41,10 @@ class Optimizer:
         shapes = [np.shape(gradient) for gradient in gradients]
         if not shapes or any(shape != self.parameters.shape for shape in shapes):
             raise ValueError(f"{self.name}: the gradients have the shapes {shapes}, not {self.parameters.shape}")
+        with self.device.session():
+            self._update(gradients)
+
+    def _update(self, gradients: Sequence[Array]) -> None:
         ops, size = self.device.ops, self.parameters.size
         prepare(self._advance)
         if self.fused is not None and len(gradients) == 1:

@@ -7,8 +7,6 @@ as out' = b' a'.
 import ctypes
 from typing import Any
 
-from scratchnet.backend.ops import Ops
-from scratchnet.backend.program import run
 from scratchnet.errors import DeviceError
 
 WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends for a Hopper; kept as long as any graph that uses it
@@ -50,17 +48,6 @@ class Cublas:
         status = getattr(self.library, name)(*arguments)
         if status:
             raise DeviceError(f"cuBLAS answered {name} with status {status}: is the GPU's memory exhausted?")
-
-
-class CublasOps(Ops):
-    """Recorded operations of CuPy, with our handle's matrix products."""
-
-    def __init__(self, xp: Any, cublas: Cublas) -> None:
-        super().__init__(xp)
-        self.cublas = cublas
-
-    def matmul(self, a: Any, b: Any, out: Any) -> None:
-        run(self.cublas.product, a, b, out)
 
 
 def _order(matrix: Any) -> tuple[int, int]:

@@ -1,11 +1,15 @@
 """CUDA functions compiled at run time, and a whole step of them captured as one graph. Only a GPU device comes here."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from scratchnet.errors import DeviceError
 
 RING = 64 << 10  # bytes of page-locked memory: what some hundred steps load
 LINE = 64
@@ -17,17 +21,42 @@ Launch = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]  # 
 class Cuda:
     """What a GPU device offers beyond its array module.
 
-    `stream` is the one on which all its work is put: it is the current stream of the thread that asked for the device.
+    All work of a step goes to one stream, of our own because the default stream cannot be captured. Inside `session` it
+    is the current one of the thread, which CuPy's functions and our kernels use.
     """
 
     def __init__(self, cupy: Any) -> None:
-        self.cupy = cupy
-        self.stream = cupy.cuda.Stream(non_blocking=True)  # the default stream cannot be captured
-        # Entered, never left: a stream made current by use() is forgotten when any "with stream" ends, one of CuPy's
-        # own too, and what then goes to the default stream would not wait for this one.
-        self.stream.__enter__()
-        self.ring = np.frombuffer(cupy.cuda.alloc_pinned_memory(RING), np.uint8, RING)
-        self.place = 0
+        self.cupy, self.lock = cupy, threading.RLock()
+        self.gpu = cupy.cuda.Device()  # the current one is a property of each thread too
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.entered, self.left, *self.read = (cupy.cuda.Event(disable_timing=True) for _ in range(4))
+        ring = np.frombuffer(cupy.cuda.alloc_pinned_memory(RING), np.uint8, RING)
+        self.halves, self.half, self.place = ring.reshape(2, -1), 0, 0
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Inside, this thread's work goes to our stream, after what it put on its own before; what it puts there later
+        comes after ours. Other threads wait, since a capture takes in whatever reaches the stream, whoever sent it.
+        """
+        with self.lock, self.gpu:
+            caller = self.cupy.cuda.get_current_stream()
+            if caller == self.stream:
+                yield
+                return
+            if caller.is_capturing():
+                raise DeviceError(
+                    "device 'gpu' is asked to work while the current stream is being captured, which its own graphs "
+                    "cannot be part of: end that capture first, or use another stream"
+                )
+            self.entered.record(caller)
+            self.stream.wait_event(self.entered)
+            try:
+                with self.stream:
+                    yield
+            finally:
+                self.left.record(self.stream)
+                caller.wait_event(self.left)
+                caller.use()  # a stream that use() made current is forgotten when a "with stream" ends
 
     def kernel(self, source: str, name: str, constants: Mapping[str, int | str]) -> Launch:
         """The function `name` of a source, compiled (or taken from CuPy's cache on disk) with these macros defined."""
@@ -38,34 +67,46 @@ class Cuda:
         """Copy a C-contiguous array into one of the same shape and dtype, in the order of the stream.
 
         The GPU may be many steps behind. A small array goes by page-locked memory, from where the copy is made without
-        waiting for it; a slot is used again when all copies before are known to be done. Others wait for the stream.
+        waiting for it: that has two halves, and one is written again when all copies from it are done.
         """
-        if host.nbytes <= RING // LINE:
-            if self.place + host.nbytes > RING:
-                self.stream.synchronize()
-                self.place = 0
-            slot = self.ring[self.place : self.place + host.nbytes].view(host.dtype).reshape(host.shape)
-            self.place += host.nbytes + -host.nbytes % LINE
-            slot[...], host = host, slot
-        out.set(host)
+        with self.session():
+            if host.nbytes <= RING // LINE:
+                if self.place + host.nbytes > RING // 2:
+                    self.read[self.half].record(self.stream)
+                    self.half, self.place = 1 - self.half, 0
+                    self.read[self.half].synchronize()
+                end = self.place + host.nbytes
+                slot = self.halves[self.half, self.place : end].view(host.dtype).reshape(host.shape)
+                np.copyto(slot, host)
+                self.place, host = end + -end % LINE, slot
+            out.set(host)
 
-    def capture(self, calls: Sequence[Call]) -> "Graph | None":
-        """A function that repeats the calls as one graph, or None where one of them cannot be captured.
+    def capture(self, calls: Sequence[Call], owners: Sequence[str]) -> "Graph":
+        """A function that repeats the calls as one graph; nothing runs yet.
 
-        Nothing runs yet. Memory allocated by a captured call would be handed out again while the graph goes on writing
-        to it, so the attempt ends at the first allocation.
+        Raises DeviceError, naming the call and its owner, where one cannot be captured. Memory allocated by a captured
+        call would be handed out again while the graph goes on writing to it, so the first allocation is refused too.
         """
-        with self.cupy.cuda.using_allocator(_refuse):
+        place = 0
+        with self.session(), self.cupy.cuda.using_allocator(_refuse):
             self.stream.begin_capture()
             try:
-                for function, arguments in calls:
+                for place in range(len(calls)):
+                    function, arguments = calls[place]
                     function(*arguments)
-                graph = self.stream.end_capture()
-            except Exception:  # whatever it was, the same call made eagerly works or says what is wrong
+                    if not self.stream.is_capturing():
+                        raise RuntimeError("it ended the capture")
+                return Graph(self.stream.end_capture(), self.stream, calls)
+            except BaseException as error:
                 with suppress(Exception):
                     self.stream.end_capture()
-                return None
-        return Graph(graph, self.stream, calls)
+                if not isinstance(error, Exception):
+                    raise
+                raise DeviceError(
+                    f"device 'gpu' cannot make a graph of the step: `{_name(calls[place][0])}` in {owners[place]} "
+                    f"fails while it is captured ({type(error).__name__}: {error}); let what a step runs neither ask "
+                    "for memory nor wait for the GPU, but write into buffers made in `allocate`"
+                ) from error
 
 
 @dataclass(frozen=True)
@@ -81,4 +122,10 @@ class Graph:
 
 
 def _refuse(size: int) -> Any:
-    raise MemoryError(f"{size} bytes asked for while a graph is captured")
+    raise MemoryError(f"it asks for {size} bytes of memory")
+
+
+def _name(function: Any) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__qualname__", None) or getattr(function, "name", None) or type(function).__name__

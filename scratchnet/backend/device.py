@@ -1,15 +1,19 @@
 """Processors: a device names an array module, moves arrays to and from it, and says how images lie in its memory."""
 
 import ctypes
-from functools import cache
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, wraps
 from importlib.metadata import distributions
 from typing import Any
 
 import numpy as np
 
 from scratchnet.arguments import one_of
-from scratchnet.backend.cublas import WORKSPACE, Cublas, CublasOps
+from scratchnet.backend.cublas import WORKSPACE, Cublas
 from scratchnet.backend.cuda import Cuda
+from scratchnet.backend.gpu_ops import GpuOps
 from scratchnet.backend.ops import Ops
 from scratchnet.backend.program import Capture
 from scratchnet.errors import DeviceError
@@ -24,7 +28,8 @@ class Device:
     """One processor and its array module.
 
     `image_axes` are the places in memory of an activation's logical axes N, H, W, C, slowest first. Where there is a
-    compiler for CUDA, `cuda`, the kernels of kernels/gpu do the work; `capture` is for Program.
+    compiler for CUDA, `cuda`, the kernels of kernels/gpu do the work; `capture` is for Program. `precision` is how
+    float32 matrix products are made: "fp32", or on a GPU "tf32" with factors rounded to 10 bits.
     """
 
     name: str
@@ -35,6 +40,10 @@ class Device:
 
     def __init__(self, xp: Any, ops: Ops | None = None) -> None:
         self.xp, self.ops = xp, ops or Ops(xp)
+
+    def session(self) -> AbstractContextManager[None]:
+        """Whoever computes on the device does so inside: on a GPU it sets the stream, and keeps the order of others."""
+        return nullcontext()
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         return self.xp.zeros(shape, dtype)
@@ -55,7 +64,18 @@ class Device:
         raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return get_device, (self.name,)
+        return get_device, (self.name, self.precision)
+
+
+def in_session(method: Callable[..., Any]) -> Any:
+    """For methods of what has a `device`: the whole method is a session of it."""
+
+    @wraps(method)
+    def inside(self: Any, *arguments: Any, **options: Any) -> Any:
+        with self.device.session():
+            return method(self, *arguments, **options)
+
+    return inside
 
 
 class Cpu(Device):
@@ -81,14 +101,14 @@ class Cpu(Device):
 
 
 class Gpu(Device):
-    """CuPy. Images lie as (N, H, W, C)."""
+    """CuPy. Images lie as (N, H, W, C). The precision is by default "tf32" on a card that has it."""
 
     name = "gpu"
     image_axes = (0, 1, 2, 3)
 
     cuda: Cuda
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str | None = None) -> None:
         if len(packages := _cupy_packages()) > 1:  # before the import, which two packages can break or warn of
             raise DeviceError(
                 f"device 'gpu' needs one CuPy package and here are {len(packages)}, {' and '.join(packages)}, which "
@@ -111,34 +131,29 @@ class Gpu(Device):
         if count == 0:
             raise DeviceError("device 'gpu' needs a CUDA GPU and this machine shows none: choose the device 'cpu'")
         try:
-            self.cuda = Cuda(cupy)
+            capability = int(cupy.cuda.Device().compute_capability)
+            self.precision = precision or ("tf32" if capability >= AMPERE else "fp32")
+            self.cuda = _cuda(cupy)
             self.workspace = cupy.empty(WORKSPACE, np.uint8)
             self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, self.workspace.data.ptr)
+            self.cublas.use_tf32(self.precision == "tf32")
             cupy.cuda.nvrtc.getVersion()
-        except (RuntimeError, MemoryError, OSError) as error:  # CuPy's errors are of the first two kinds
+        except (RuntimeError, MemoryError, OSError, ImportError) as error:  # CuPy's errors are of the first two kinds
             raise DeviceError(
                 f"device 'gpu' cannot be set up ({error}): another program may have its memory (see nvidia-smi), or "
                 "a library of CUDA is missing, which scratchnet[cuda12] or scratchnet[cuda13] brings; or choose 'cpu'"
             ) from error
         self.capture = self.cuda.capture
-        super().__init__(cupy, CublasOps(cupy, self.cublas))
-        self.precision = "tf32" if int(cupy.cuda.Device().compute_capability) >= AMPERE else "fp32"
+        super().__init__(cupy, GpuOps(cupy, self.cublas, self.cuda))
 
-    @property
-    def precision(self) -> str:
-        """How float32 matrix products are made: "fp32", or "tf32" with factors rounded to 10 bits (the default)."""
-        return self._precision
-
-    @precision.setter
-    def precision(self, name: str) -> None:
-        self._precision = one_of(name, PRECISIONS, "precision", "device 'gpu'")
-        self.cublas.use_tf32(name == "tf32")
+    def session(self) -> AbstractContextManager[None]:
+        return self.cuda.session()
 
     def to_device(self, array: np.ndarray) -> Array:
         return self.xp.asarray(array)
 
     def to_host(self, array: Array) -> np.ndarray:
-        return np.ascontiguousarray(self.xp.asnumpy(array))
+        return self.xp.asnumpy(array, order="C")
 
     def load(self, host: np.ndarray, out: Array) -> None:
         if out.flags.c_contiguous:
@@ -162,12 +177,28 @@ def _cublas_library() -> ctypes.CDLL:
     return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
 
 
-DEVICES: dict[str, type[Device]] = {"cpu": Cpu, "gpu": Gpu}
-
-
 @cache
-def get_device(name: str) -> Any:
-    """The device called "cpu" or "gpu"; ValueError for another name, DeviceError where it cannot be used."""
+def _cuda(cupy: Any) -> Cuda:
+    """One for all devices: whatever they do is then in one order."""
+    return Cuda(cupy)
+
+
+DEVICES: dict[str, type[Device]] = {"cpu": Cpu, "gpu": Gpu}
+_made: dict[tuple[str, str | None], Device] = {}
+_making = threading.Lock()
+
+
+def get_device(name: str, precision: str | None = None) -> Any:
+    """The device called "cpu" or "gpu", and there the one of this precision ("fp32", "tf32", None: its default).
+
+    Raises ValueError for other names, DeviceError where the device cannot be used.
+    """
     if name not in DEVICES:
         raise ValueError(f"unknown device {name!r}: choose one of {', '.join(map(repr, DEVICES))}")
-    return DEVICES[name]()  # type: ignore[call-arg]
+    if precision is not None:
+        one_of(precision, PRECISIONS if name == "gpu" else PRECISIONS[:1], "precision", f"device {name!r}")
+    with _making:
+        if (name, precision) not in _made:
+            device = DEVICES[name](precision) if name == "gpu" else DEVICES[name]()  # type: ignore[call-arg]
+            _made[name, precision] = _made.setdefault((name, device.precision), device)
+        return _made[name, precision]

@@ -9,6 +9,10 @@ from math import prod
 
 import numpy as np
 
+from scratchnet.backend.buffers import Memory
+from scratchnet.backend.device import Array
+from scratchnet.backend.program import prepare
+
 # Streams keep apart what draws with the same seed; a network's layers use their place, 0, 1, 2, ...
 HEAD = 1 << 32
 SHUFFLE = HEAD + 1
@@ -20,9 +24,10 @@ STEPS = np.float32(1 << 23)
 
 @dataclass
 class Clock:
-    """The step that a network's noise is drawn for; whoever makes the steps advances it."""
+    """What a network's noise is drawn for: the step, and the image in row 0; whoever makes the steps advances it."""
 
     step: int = 0
+    row: int = 0
 
 
 def generator(seed: int, stream: int, step: int = 0, tick: int = 0) -> np.random.Generator:
@@ -57,15 +62,20 @@ def gumbel(u: np.ndarray) -> np.ndarray:
 
 
 class Noise:
-    """The uniform numbers of one layer or head, for its rows of the batch: `draw()` fills `values`."""
+    """Uniform numbers of one layer or head for its rows of the batch: `draw(out)` fills an array (rows, *shape)."""
 
-    def __init__(self, seed: int, stream: int, clock: Clock, first_row: int, rows: int, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, seed: int, stream: int, clock: Clock, first_row: int, rows: int, shape: tuple[int, ...], memory: Memory
+    ) -> None:
         self.seed, self.stream, self.clock, self.first_row = seed, stream, clock, first_row
-        columns = prod(shape)
+        self.device, columns = memory.device, prod(shape)
         self._drawn = np.empty((rows, columns + -columns % TICK), np.float32)
         self.values = self._drawn[:, :columns].reshape(rows, *shape, copy=False)
 
-    def draw(self) -> None:
-        """Numbers for the clock's step, in (0, 1), as a host array of shape (rows, *shape)."""
+    def draw(self, out: Array) -> None:
+        prepare(self._draw, out)
+
+    def _draw(self, out: Array) -> None:
         if self._drawn.size:
-            fill_uniform(self.seed, self.stream, self.clock.step, self.first_row, self._drawn)
+            fill_uniform(self.seed, self.stream, self.clock.step, self.clock.row + self.first_row, self._drawn)
+        self.device.load(self.values, out=out)

@@ -6,6 +6,7 @@ next step. What changes between steps (the batch, the learning rate, the noise) 
 function noted through `prepare`.
 
 On a GPU the first replay captures what `run` noted as one graph, which the replays launch, after what `prepare` noted.
+There, a call that cannot be captured is an error, which names the owner of the call.
 """
 
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
-Capture = Callable[[Sequence[Call]], Callable[[], None] | None]
+Capture = Callable[[Sequence[Call], Sequence[str]], Callable[[], None]]  # calls and their owners
 
 _recording = threading.local()
 
@@ -21,12 +22,13 @@ _recording = threading.local()
 class Program:
     """`with Program() as step: ...` records what runs inside; `step.replay()` runs it again.
 
-    `capture` makes one function of the calls that are the same in every step, or None where it cannot: then they are
-    repeated one by one.
+    `capture` makes one function of the calls that are the same in every step; without it they are repeated one by one.
     """
 
     def __init__(self, capture: Capture | None = None) -> None:
         self.calls: list[Call] = []
+        self.owners: list[str] = []  # of each call
+        self.owner = "the step"
         self.preparations: set[int] = set()  # places in `calls`
         self.capture = capture
 
@@ -47,10 +49,10 @@ class Program:
             function(*arguments)
 
     def _capture(self, capture: Capture) -> None:
+        places = [place for place in range(len(self.calls)) if place not in self.preparations]
+        graph = capture([self.calls[place] for place in places], [self.owners[place] for place in places])
+        self.calls = [*(self.calls[place] for place in sorted(self.preparations)), (graph, ())]
         self.capture = None
-        graph = capture([call for place, call in enumerate(self.calls) if place not in self.preparations])
-        if graph is not None:
-            self.calls = [*(self.calls[place] for place in sorted(self.preparations)), (graph, ())]
 
 
 def run(function: Callable[..., Any], *arguments: Any) -> None:
@@ -59,6 +61,14 @@ def run(function: Callable[..., Any], *arguments: Any) -> None:
     program = getattr(_recording, "program", None)
     if program is not None:
         program.calls.append((function, arguments))
+        program.owners.append(program.owner)
+
+
+def owned_by(name: str) -> None:
+    """What is recorded from here on belongs to the layer of this name."""
+    program = getattr(_recording, "program", None)
+    if program is not None:
+        program.owner = name
 
 
 def prepare(function: Callable[..., Any], *arguments: Any) -> None:

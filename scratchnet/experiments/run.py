@@ -145,15 +145,12 @@ def _choose_device(name: str, observer: Observer, precision: str | None = None) 
     if name == "cpu":
         return get_device("cpu")
     try:
-        device = get_device("gpu")
+        return get_device("gpu", precision)
     except DeviceError as error:
         if name == "gpu":
             raise
         observer.note(f"device auto takes the CPU: {error}")
         return get_device("cpu")
-    if precision is not None:
-        device.precision = precision
-    return device
 
 
 def _check_earlier_run(folder: Path, dataset: str) -> None:

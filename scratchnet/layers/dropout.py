@@ -2,7 +2,7 @@
 
 from scratchnet import arguments
 from scratchnet.arguments import fraction
-from scratchnet.backend import Array, Noise, prepare
+from scratchnet.backend import Array
 from scratchnet.layers.layer import Layer
 
 
@@ -20,7 +20,7 @@ class Dropout(Layer):
 
     def allocate(self) -> None:
         super().allocate()
-        self.noise = Noise(self.seed, self.stream, self.clock, self.share.start, self.share.size, self.input_shape)
+        self.drawn = self.noise(self.seed)
         self.uniform = self.memory.activation(self.share.size, self.input_shape)
         self.mask = self.memory.activation(self.share.size, self.input_shape, dtype=bool)
         self.threshold, self.scale = self.memory.constant(self.rate), self.memory.constant(1 / (1 - self.rate))
@@ -30,7 +30,7 @@ class Dropout(Layer):
         if not training:
             self.ops.copy(self.x, out=self.y)
             return
-        prepare(self._draw)
+        self.drawn.draw(self.uniform)
         self.ops.greater_equal(self.uniform, self.threshold, out=self.mask)
         self._mask(self.x, out=self.y)
 
@@ -43,7 +43,3 @@ class Dropout(Layer):
     def _mask(self, values: Array, out: Array) -> None:
         self.ops.multiply(values, self.scale, out=out)
         self.ops.multiply(out, self.mask, out=out)
-
-    def _draw(self) -> None:
-        self.noise.draw()
-        self.device.load(self.noise.values, out=self.uniform)

@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.backend import Array, Clock, Device, Memory, get_device
+from scratchnet.backend import Array, Clock, Device, Memory, Noise, get_device
 from scratchnet.backend.noise import INITIALIZERS, generator
 from scratchnet.initializers import Initializer
+from scratchnet.kernels.gpu.noise import Noise as GpuNoise
 
 ALIGN = 16  # parameters start at multiples of 16 numbers in the flat vector: whole cache lines
 
@@ -82,12 +83,13 @@ class Module:
                 raise TypeError(f"{self.name}: x is a {type(x).__name__}, not an array")
             self.build(np.shape(x)[1:], dtype=x.dtype)
         self._check(x, (None, *self.input_shape), "x")
-        if self._bound is None or len(self._bound.x) != len(x):
-            self._bound = self.bind(whole(len(x)), Memory(self.device, self.dtype))
-        self._bound.x[...] = x
-        self._bound.compute(training)
-        self.clock.step += 1
-        return self._fresh(self._bound.y)
+        with self.device.session():
+            if self._bound is None or len(self._bound.x) != len(x):
+                self._bound = self.bind(whole(len(x)), Memory(self.device, self.dtype))
+            self._bound.x[...] = x
+            self._bound.compute(training)
+            self.clock.step += 1
+            return self._fresh(self._bound.y)
 
     def backward(self, dy: Array) -> Array:
         """The gradient of sum(y * dy) by `x`, for the last forward; fills `gradients`.
@@ -97,9 +99,10 @@ class Module:
         if self._bound is None:
             raise RuntimeError(f"{self.name}: backward needs the values of a forward pass: call forward first")
         self._check(dy, tuple(self._bound.y.shape), "dy")
-        self._bound.dy[...] = dy
-        self._bound.compute_gradients()
-        return self._fresh(self._bound.dx)
+        with self.device.session():
+            self._bound.dy[...] = dy
+            self._bound.compute_gradients()
+            return self._fresh(self._bound.dx)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_bound": None}
@@ -238,6 +241,12 @@ class Layer(Module):
         twin.y = memory.activation(share.size, self.output_shape)
         twin.dy = memory.activation(share.size, self.output_shape)
         return twin
+
+    def noise(self, seed: int) -> Any:
+        """Uniform numbers in (0, 1) for the rows of a bound twin's input: `noise(seed).draw(out)` in every step."""
+        kind: Any = Noise if self.device.cuda is None else GpuNoise
+        share = self.share
+        return kind(seed, self.stream, self.clock, share.start, share.size, self.input_shape, self.memory)
 
     def arrays(self) -> dict[str, Array]:
         """Everything that is saved: parameters and state."""

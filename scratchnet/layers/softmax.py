@@ -2,7 +2,7 @@
 
 from scratchnet import arguments
 from scratchnet.arguments import positive_number
-from scratchnet.backend import Array, Noise, Ops, prepare
+from scratchnet.backend import Array, Ops
 from scratchnet.layers.layer import Layer
 
 
@@ -54,13 +54,13 @@ class GumbelSoftmax(Softmax):
     def allocate(self) -> None:
         super().allocate()
         rows, shape, memory = self.share.size, self.input_shape, self.memory
-        self.noise = Noise(self.seed, self.stream, self.clock, self.share.start, rows, shape)
+        self.drawn = self.noise(self.seed)
         self.noisy, self.inverse_temperature = memory.activation(rows, shape), memory.constant(1 / self.temperature)
         self.largest = memory.buffer(rows, *shape[:-1], dtype="int64")
         self.classes = self.device.xp.arange(shape[-1])
 
     def compute(self, training: bool) -> None:
-        prepare(self._draw)
+        self.drawn.draw(self.noisy)
         gumbel_in_place(self.ops, self.noisy)
         self.ops.add(self.x, self.noisy, out=self.noisy)
         self.ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)
@@ -74,10 +74,6 @@ class GumbelSoftmax(Softmax):
     def compute_gradients(self) -> None:
         super().compute_gradients()
         self.ops.multiply(self.dx, self.inverse_temperature, out=self.dx)
-
-    def _draw(self) -> None:
-        self.noise.draw()
-        self.device.load(self.noise.values, out=self.noisy)
 
 
 def gumbel_in_place(ops: Ops, u: Array) -> None:

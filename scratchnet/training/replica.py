@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.backend import Array, Device, Memory, Program, prepare, run
+from scratchnet.backend import Array, Device, Memory, Program, owned_by, prepare, run
 from scratchnet.heads import SoftmaxCrossEntropy
 from scratchnet.kernels.gpu.gather import Gather
 from scratchnet.layers.layer import Share, whole
@@ -70,7 +70,8 @@ class Replica:
     def train(self, start: int, size: int, step: int) -> None:
         """One training step on the images order[start : start + size]; noise and optimizer are at `step`, from 0."""
         share = share_of(size, self.rank, self.job.replicas, self.together and self._all_reduce)
-        self.start, self.network.clock.step, self.optimizer.step = start + share.start, step, step
+        self.start, self.optimizer.step = start + share.start, step
+        self.network.clock.step, self.network.clock.row = step, 0
         self._run("train", share)
 
     def predict(self, split: str, start: int, stop: int) -> None:
@@ -78,10 +79,11 @@ class Replica:
         self.network.state[...] = self.arrays["state"]
         rows = max(PREDICT_ROWS, share_of(self.job.batch_size, self.rank, self.job.replicas).size)
         for self.start in range(start, stop, rows):
+            self.network.clock.row = self.start
             self._run(f"predict {split}", whole(min(rows, stop - self.start)))
 
     def _run(self, kind: str, share: Share) -> None:
-        with quick_ufuncs():
+        with quick_ufuncs(), self.device.session():
             program = self.programs.get((kind, share.total))
             if program is not None:
                 program.replay()
@@ -109,6 +111,7 @@ class Replica:
             head.metrics = metrics
         self._gather(share.size)
         network.compute(training=True)
+        owned_by(f"the {self.job.head.name} head")
         head.compute()
         network.compute_gradients()
         if self.device.cuda is None:
@@ -120,6 +123,7 @@ class Replica:
             self.ops.add(metrics, of_step, out=metrics)
         if self.together is not None:
             run(self.together.wait)
+        owned_by(self.optimizer.name)
         self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))
 
     def _gather(self, rows: int) -> None:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from scratchnet import arguments
 from scratchnet.arguments import positive_integer
-from scratchnet.backend import Array, Device
+from scratchnet.backend import Array, Device, in_session
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Dataset, Split
 from scratchnet.errors import TrainingError
@@ -154,6 +154,7 @@ class Trainer:
             )
             self.dataset = replace(self.dataset, train=train, test=test)
 
+    @in_session
     def train_epoch(self, epoch: int, on_step: OnStep | None = None) -> EpochResult:
         """One pass over the shuffled training images, or the rest of one that stopped after a step or was restored.
 
@@ -246,6 +247,7 @@ class Trainer:
             self.device.load(state[name], out=self.engine.arrays[name])
         self.progress = progress
 
+    @in_session
     def predict(self, split: str = "test") -> np.ndarray:
         """The network's logits for all images of "train" or "test", in their order: (N, classes), without noise.
 

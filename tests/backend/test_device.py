@@ -26,8 +26,9 @@ from scratchnet import (
 )
 from scratchnet.backend import Device, get_device
 from scratchnet.backend import device as devices
-from scratchnet.backend.cublas import WORKSPACE, CublasOps
+from scratchnet.backend.cublas import WORKSPACE
 from scratchnet.backend.device import Gpu
+from scratchnet.backend.gpu_ops import GpuOps
 from scratchnet.errors import DeviceError
 from scratchnet.training import Trainer
 from tests.backend.strict_device import DeviceArray, StrictDevice
@@ -110,7 +111,8 @@ class FakeCupy(ModuleType):
         self.full = False
         self.cuda = SimpleNamespace(
             runtime=SimpleNamespace(getDeviceCount=lambda: count),
-            Stream=lambda non_blocking: SimpleNamespace(ptr=7, __enter__=lambda: self.log.append("stream")),
+            Stream=lambda non_blocking: SimpleNamespace(ptr=7),
+            Event=lambda disable_timing: None,
             Device=lambda: SimpleNamespace(compute_capability=capability),
             alloc_pinned_memory=bytearray,
             nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
@@ -128,21 +130,20 @@ class FakeCupy(ModuleType):
 
 
 @pytest.mark.parametrize(("capability", "precision"), [("75", "fp32"), ("80", "tf32"), ("90", "tf32")])
-def test_the_gpu_device_sets_its_stream_before_all_else(
+def test_the_gpu_device_sets_stream_and_workspace_before_all_else(
     capability: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cupy, library = FakeCupy(1, capability), Library()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(devices, "_cublas_library", lambda: library)
-    device = Gpu()
-    assert cupy.log == ["stream", "workspace"]
-    assert library.log[:2] == [("stream", 7), ("workspace", (8, WORKSPACE))]
-    assert device.precision == precision
-    assert library.log[-1] == ("mode", {"fp32": 0, "tf32": 3}[precision])
-    assert device.capture is not None
-    assert isinstance(device.ops, CublasOps)
-    with pytest.raises(ValueError, match=r"precision is 'half'.*'fp32'"):
-        device.precision = "half"
+    for chosen in (None, "fp32", "tf32"):
+        library.log.clear()
+        device = Gpu(chosen)
+        assert library.log[:2] == [("stream", 7), ("workspace", (8, WORKSPACE))]
+        assert device.precision == (chosen or precision)
+        assert library.log[-1] == ("mode", {"fp32": 0, "tf32": 3}[device.precision])
+    assert device.cuda is Gpu().cuda  # one stream for all precisions
+    assert isinstance(device.ops, GpuOps)
 
 
 def test_what_keeps_a_gpu_from_being_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,9 +164,10 @@ def test_what_keeps_a_gpu_from_being_used_is_one_sentence(monkeypatch: pytest.Mo
         Gpu()
 
     monkeypatch.setitem(sys.modules, "cupy", FakeCupy(1))
-    monkeypatch.setattr(devices, "_cublas_library", lambda: (_ for _ in ()).throw(RuntimeError("no libcublas")))
-    with pytest.raises(DeviceError, match=r"cannot be set up \(no libcublas\): .*a library of CUDA is missing"):
-        Gpu()
+    for error in (RuntimeError("no libcublas"), ModuleNotFoundError("no libcublas")):
+        monkeypatch.setattr(devices, "_cublas_library", lambda error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(DeviceError, match=r"cannot be set up \(no libcublas\): .*a library of CUDA is missing"):
+            Gpu()
 
 
 def test_two_cupy_packages_are_named_before_one_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:

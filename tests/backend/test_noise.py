@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchnet.backend import Clock, Noise
+from scratchnet.backend import Clock, Memory, Noise, get_device
 from scratchnet.backend.noise import gumbel, open_interval, uniform
 
 
@@ -45,16 +45,20 @@ def test_seed_stream_and_step_each_change_everything() -> None:
 
 def test_noise_follows_the_clock() -> None:
     clock = Clock()
-    noise = Noise(1, 2, clock, 3, 4, (2, 5))
-    noise.draw()
-    first = noise.values.copy()
+    memory = Memory(get_device("cpu"), "float32")
+    noise, out = Noise(1, 2, clock, 3, 4, (2, 5), memory), memory.buffer(4, 2, 5)
+    noise.draw(out)
+    first = out.copy()
     np.testing.assert_array_equal(first.reshape(4, 10), uniform(1, 2, 0, 3, 4, 10))
     clock.step = 1
-    noise.draw()
-    assert not np.any(noise.values == first)
-    clock.step = 0
-    noise.draw()
-    np.testing.assert_array_equal(noise.values, first)
+    noise.draw(out)
+    assert not np.any(out == first)
+    clock.step, clock.row = 0, 2
+    noise.draw(out)
+    np.testing.assert_array_equal(out[:2], first[2:])
+    clock.row = 0
+    noise.draw(out)
+    np.testing.assert_array_equal(out, first)
 
 
 def test_the_distribution_is_gumbels() -> None:

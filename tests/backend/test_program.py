@@ -1,9 +1,11 @@
 """Recording and replaying, and the operations that are recorded."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from scratchnet.backend import Ops, Program, get_device, run
+from scratchnet.backend import Ops, Program, get_device, owned_by, prepare, run
 from scratchnet.errors import DeviceError
 
 
@@ -68,9 +70,31 @@ def test_every_operation_is_numpys(dtype: type) -> None:
     np.testing.assert_allclose(product, a @ b.T, rtol=1e-6)
 
 
-def test_an_unknown_device_is_refused() -> None:
+def test_every_call_has_an_owner() -> None:
+    captured: list[tuple[Any, str]] = []
+
+    def capture(calls: Any, owners: Any) -> Any:
+        captured.extend(zip([arguments for _, arguments in calls], owners, strict=True))
+        return list
+
+    owned_by("nobody")
+    with Program(capture) as program:
+        run(str, 1)
+        owned_by("dense")
+        prepare(str, 2)
+        run(str, 3)
+    program.replay()
+    assert captured == [((1,), "the step"), ((3,), "dense")]
+
+
+def test_an_unknown_device_or_precision_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'tpu'.*'cpu', 'gpu'"):
         get_device("tpu")
+    with pytest.raises(ValueError, match=r"device 'gpu': precision is 'half' where 'fp32' or 'tf32' is wanted"):
+        get_device("gpu", "half")
+    with pytest.raises(ValueError, match=r"device 'cpu': precision is 'tf32'"):
+        get_device("cpu", "tf32")
+    assert get_device("cpu", "fp32") is get_device("cpu")
 
 
 def test_a_gpu_that_is_not_there_is_one_sentence() -> None:

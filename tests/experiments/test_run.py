@@ -237,7 +237,7 @@ def test_sampled_predictions_depend_on_seed_and_epoch() -> None:
 
 
 def test_device_auto_takes_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_gpu(name: str) -> Any:
+    def no_gpu(name: str, precision: str | None = None) -> Any:
         if name == "gpu":
             raise DeviceError("this machine shows none")
         return get_device(name)
@@ -251,8 +251,10 @@ def test_device_auto_takes_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_precision_is_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = SimpleNamespace(precision="tf32")
-    monkeypatch.setattr(run, "get_device", lambda name: device if name == "gpu" else get_device(name))
+    def with_gpu(name: str, precision: str | None = None) -> Any:
+        return SimpleNamespace(precision=precision or "tf32") if name == "gpu" else get_device(name)
+
+    monkeypatch.setattr(run, "get_device", with_gpu)
     for chosen in (None, "fp32"):
         for name in ("auto", "gpu"):
             assert run._choose_device(name, Recorder(), chosen).precision == (chosen or "tf32")

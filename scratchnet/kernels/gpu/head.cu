@@ -1,7 +1,8 @@
 // (Gumbel-)softmax cross-entropy, a warp a row: loss, whether the largest logit is the label's, and the gradient.
 // Constants: real, ROWS, CLASSES, FIRST_ROW (in the batch), GUMBEL (0 or 1).
 
-typedef unsigned long long word;
+#include "philox.cuh"
+
 #define TICKS ((CLASSES + 7) / 8)  // a tick of the counter gives eight numbers; a lane takes whole ticks
 
 __device__ real warp_sum(real value) {
@@ -17,24 +18,6 @@ __device__ real warp_max(real value) {
     return value;
 }
 
-// Philox4x64-10 (Salmon et al. 2011), four words in place of the counter.
-__device__ void philox(word counter[4], word key_0, word key_1) {
-    for (int round = 0; round < 10; ++round) {
-        word high_0 = __umul64hi(0xD2E7470EE14C6C93ull, counter[0]), low_0 = 0xD2E7470EE14C6C93ull * counter[0];
-        word high_1 = __umul64hi(0xCA5A826395121157ull, counter[2]), low_1 = 0xCA5A826395121157ull * counter[2];
-        counter[0] = high_1 ^ counter[1] ^ key_0, counter[1] = low_1;
-        counter[2] = high_0 ^ counter[3] ^ key_1, counter[3] = low_0;
-        key_0 += 0x9E3779B97F4A7C15ull, key_1 += 0xBB67AE8584CAA73Bull;
-    }
-}
-
-// -log(-log u) with u = ((bits >> 9) + 1/2) / 2^23, as backend/noise.py makes it of the j-th half word of a tick.
-__device__ real gumbel(const word words[4], int j) {
-    unsigned bits = (unsigned)(words[j / 2] >> j % 2 * 32);
-    real u = ((real)(bits >> 9) + (real)0.5) / (real)(1 << 23);
-    return -log(-log(u));
-}
-
 // now = step, 1 / temperature. A row's scaled logits stand in dlogits until its gradient takes their place.
 extern "C" __global__ void cross_entropy(const real* logits, const long long* labels, const double* now, word seed,
                                          word stream, real per_row, real* dlogits, real* losses, real* hits) {
@@ -46,10 +29,10 @@ extern "C" __global__ void cross_entropy(const real* logits, const long long* la
     real largest = log((real)0), total = 0, of_label = 0, beaten = 0;  // minus infinity, for which NVRTC has no name
 
     for (int tick = lane; tick < TICKS; tick += 32) {
-        word words[4] = {(word)(FIRST_ROW + row) * TICKS + tick + 1, 0, 0, (word)now[0]};  // NumPy counts up first
-        if (GUMBEL) philox(words, seed, stream);
+        word words[4];
+        if (GUMBEL) draw(words, FIRST_ROW + row, TICKS, tick, (word)now[0], seed, stream);
         for (int j = 0, k = tick * 8; j < 8 && k < CLASSES; ++j, ++k) {
-            real z = GUMBEL ? (logits[k] + gumbel(words, j)) * scale : logits[k];
+            real z = GUMBEL ? (logits[k] - log(-log(uniform(words, j)))) * scale : logits[k];
             if (logits[k] > wanted || (logits[k] == wanted && k < label)) beaten = 1;
             if (k == label) of_label = z;
             largest = z > largest ? z : largest;

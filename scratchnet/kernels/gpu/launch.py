@@ -1,5 +1,6 @@
 """One CUDA function of a `.cu` file, compiled for a dtype and for constants, launched over a number of threads."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,12 @@ MOST = 2**31 - THREADS  # the kernels count in 32 bits
 REAL = {"float32": "float", "float64": "double"}
 
 
+def source(file: str) -> str:
+    """The text of a file of this folder, with that of the headers it includes."""
+    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    return re.sub(r'#include "(\w+\.cuh)"', lambda include: source(include[1]), text)
+
+
 class Kernel:
     """`kernel(threads, *arguments)` starts at least that many threads, in blocks of 256, and is recorded.
 
@@ -22,8 +29,8 @@ class Kernel:
 
     def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int) -> None:
         assert device.cuda is not None
-        source, self.dtype = (Path(__file__).parent / file).read_text(encoding="utf-8"), dtype
-        self.function = device.cuda.kernel(source, name, {"real": REAL[str(dtype)], **constants})
+        self.dtype = dtype
+        self.function = device.cuda.kernel(source(file), name, {"real": REAL[str(dtype)], **constants})
 
     def __call__(self, threads: int, *arguments: Array | np.generic) -> None:
         largest = max(threads, *(argument.size for argument in arguments if argument.dtype == self.dtype), 0)

@@ -15,8 +15,11 @@ import pytest
 
 import scratchnet.kernels.gpu
 from scratchnet.backend.cuda import Cuda
+from scratchnet.backend.gpu_ops import SOURCE as REDUCE
+from scratchnet.kernels.gpu.launch import source as text_of
 
 FOLDER = Path(scratchnet.kernels.gpu.__file__).parent
+SOURCES = {path.name: text_of(path.name) for path in sorted(FOLDER.glob("*.cu"))} | {REDUCE.name: REDUCE.read_text()}
 ARCHITECTURES = "sm_80", "sm_90"
 OF_CUPY = "-ftz=true", "--device-as-default-execution-space"  # which CuPy 14 adds to ours
 CONVOLUTION = {
@@ -30,10 +33,12 @@ CONSTANTS: dict[str, dict[str, int]] = {
     "convolution.cu": CONVOLUTION,
     "gather.cu": {"ROWS": 64, "HEIGHT": 32, "WIDTH": 32, "CHANNELS": 3},
     "head.cu": {"ROWS": 64, "CLASSES": 100, "FIRST_ROW": 0, "GUMBEL": 1},
+    "noise.cu": {},
+    "reduce.cu": {},
 }
 CASES = [
     pytest.param(file, real, variant, id=f"{file}-{real}-{number}")
-    for file in sorted(path.name for path in FOLDER.glob("*.cu"))
+    for file in SOURCES
     for real in ("float", "double")
     for number, variant in enumerate([{}, {"POOL": 1, "RELU": 0}] if file == "convolution.cu" else [{}])
 ]
@@ -85,7 +90,7 @@ def compile_with_nvrtc(library: Any, source: str, flags: list[str]) -> tuple[int
 
 @pytest.mark.parametrize(("file", "real", "variant"), CASES)
 def test_compiles(file: str, real: str, variant: dict[str, int], tmp_path: Path) -> None:
-    source, library, nvcc = (FOLDER / file).read_text(), nvrtc(), shutil.which("nvcc")
+    source, library, nvcc = SOURCES[file], nvrtc(), shutil.which("nvcc")
     flags = options(source, real, CONSTANTS[file] | variant)
     if library is not None:
         for architecture in ARCHITECTURES:
@@ -105,7 +110,7 @@ def test_compiles(file: str, real: str, variant: dict[str, int], tmp_path: Path)
 @pytest.mark.parametrize("file", sorted(CONSTANTS))
 def test_every_constant_is_known(file: str) -> None:
     """What a source says it needs is what it uses, and what the cases above define."""
-    source = (FOLDER / file).read_text()
+    source = SOURCES[file]
     code = re.sub(r"//.*", "", source)
     used = set(re.findall(r"\b[A-Z][A-Z_]+\b", code)) - set(re.findall(r"#define (\w+)", code))
     assert used == set(CONSTANTS[file])

@@ -1,6 +1,6 @@
 """The CUDA kernels, run on the host or on a GPU, against the loops that define them and against NumPy."""
 
-from pathlib import Path
+import math
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import scratchnet.kernels.gpu
-from scratchnet.backend import Memory, get_device, noise
+from scratchnet.backend import Clock, Memory, get_device, noise
 from scratchnet.heads import GumbelSoftmaxCrossEntropy
 from scratchnet.kernels.geometry import windows
 from scratchnet.kernels.gpu.adam import Adam
@@ -18,6 +17,7 @@ from scratchnet.kernels.gpu.convolution import Convolution
 from scratchnet.kernels.gpu.gather import Gather
 from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
 from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
+from scratchnet.kernels.gpu.noise import Noise
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 from tests.reference import reference, strategies
 from tests.reference.checks import TOLERANCE, assert_close
@@ -236,24 +236,17 @@ def test_cross_entropy(device: Any, dtype: str, gumbel: bool, rows: int, classes
     assert_margins(*wholes)
 
 
-def test_the_noise_is_the_cpus(device: Any) -> None:
-    """The kernel's own function, for whole ticks of several rows, steps, seeds and streams, up to the largest."""
-    source = (
-        'extern "C" __global__ void uniform(word row, word step, word seed, word stream, real* out) {\n'
-        "    if (threadIdx.x > 0) return;\n"
-        "    for (int tick = 0; tick < TICKS; ++tick) {\n"
-        "        word words[4] = {row * TICKS + tick + 1, 0, 0, step};\n"
-        "        philox(words, seed, stream);\n"
-        "        for (int j = 0; j < 8; ++j) out[tick * 8 + j] = gumbel(words, j);\n    }\n}\n"
-    )
-    head = (Path(scratchnet.kernels.gpu.__file__).parent / "head.cu").read_text()
-    constants = {"real": "double", "ROWS": 1, "CLASSES": 24, "FIRST_ROW": 0, "GUMBEL": 1}
-    kernel = device.cuda.kernel(head + source, "uniform", constants)
-    (out,) = to_device(device, np.zeros(24))
+@DTYPES
+def test_the_noise_is_the_cpus(device: Any, dtype: str) -> None:
+    """For whole and broken ticks of several rows, steps, seeds and streams, up to the largest."""
     for row, step, seed, stream in ((0, 0, 0, 0), (5, 1, 2, noise.HEAD), (2**40, 10**6, 2**63 - 1, 2**32 + 9)):
-        kernel((1,), (32,), (*map(np.uint64, (row, step, seed, stream)), out))
-        expected = noise.gumbel(noise.uniform(seed, stream, step, row, 1, 24).astype(np.float64))
-        np.testing.assert_allclose(device.to_host(out), expected[0], rtol=1e-14)  # a device rounds logarithms its way
+        for shape in ((4, 6), (3, 5)):
+            clock, memory = Clock(step, row - 5), Memory(device, dtype)
+            out, whole = guarded(device, np.zeros((7, *shape), dtype))
+            Noise(seed, stream, clock, 5, 7, shape, memory).draw(out)
+            expected = noise.uniform(seed, stream, step, row, 7, math.prod(shape)).reshape(7, *shape)
+            np.testing.assert_array_equal(device.to_host(out), expected)
+            assert_margins(whole)
 
 
 @DTYPES
