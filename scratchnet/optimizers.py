@@ -11,6 +11,7 @@ from scratchnet.backend import Array, Device, Memory, get_device, prepare
 from scratchnet.kernels.gpu.adam import Adam as FusedAdam
 
 PIECE = 16384  # numbers; five vectors of that length stay in the second-level cache
+SWEEP = 32  # steps from one sweep to the next
 
 
 class Optimizer:
@@ -29,10 +30,14 @@ class Optimizer:
             raise ValueError(f"{self.name}: the parameters are to be one flat vector, as a network's `parameters` are")
         self.device = device or get_device("cpu" if isinstance(parameters, np.ndarray) else "gpu")
         self.parameters, self.memory, self.step = parameters, Memory(self.device, parameters.dtype), 0
+        self.fused = None  # the one before may have been built on another device
         self.state = slots or {name: self.memory.buffer(parameters.size) for name in self.slots}
         names = self.constants()
         self.constants_of_step = self.memory.buffer(len(names))
         self.scalars = {name: self.constants_of_step[i : i + 1].reshape(()) for i, name in enumerate(names)}
+        self.piece = min(PIECE, parameters.size) if self.device.name == "cpu" else parameters.size
+        self.size, self.stays = self.memory.buffer(self.piece), self.memory.buffer(self.piece, dtype=bool)
+        self.negligible = self.memory.negligible()
 
     def update(self, *gradients: Array) -> None:
         """One step along the sum of these gradient vectors (one a worker)."""
@@ -45,17 +50,15 @@ class Optimizer:
             self._update(gradients)
 
     def _update(self, gradients: Sequence[Array]) -> None:
-        ops, size = self.device.ops, self.parameters.size
+        ops = self.device.ops
         prepare(self._advance)
         if self.fused is not None and len(gradients) == 1:
             self.fused(self.constants_of_step, *gradients, self.parameters, **self.state)
             return
         with self.memory.scratch() as take:
-            length = min(PIECE, size) if self.device.name == "cpu" else size
-            total, temporary = take(length), take(length)
-            for start in range(0, size, length or 1):
-                piece = slice(start, min(start + length, size))
-                t = temporary[: piece.stop - start]
+            total, temporary = take(self.piece), take(self.piece)
+            for piece in self._pieces():
+                t = temporary[: piece.stop - piece.start]
                 g = gradients[0][piece]
                 for other in gradients[1:]:
                     ops.add(g, other[piece], out=total[: t.size])
@@ -67,6 +70,23 @@ class Optimizer:
         with np.errstate(over="ignore"):  # an absurd learning rate is infinite in float32, and the loss will tell
             values = np.array(list(self.constants().values()), self.memory.dtype)
         self.device.load(values, out=self.constants_of_step)
+        if self.step % SWEEP == 0:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Set to 0 what has decayed to next to nothing: it would become denormal, and stay so, and cost 100 cycles."""
+        xp = self.device.xp
+        for vector in self.state.values():
+            for piece in self._pieces():
+                values = vector[piece]
+                size, stays = self.size[: values.size], self.stays[: values.size]
+                xp.absolute(values, size)
+                xp.greater_equal(size, self.negligible, stays)
+                xp.multiply(values, stays, values)
+
+    def _pieces(self) -> list[slice]:
+        size, length = self.parameters.size, self.piece
+        return [slice(start, min(start + length, size)) for start in range(0, size, length or 1)]
 
     def constants(self) -> dict[str, float]:
         """The scalars of this step."""

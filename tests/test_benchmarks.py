@@ -35,6 +35,9 @@ RECIPES = "same-padding", "valid-padding"
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little work for each benchmark."""
     monkeypatch.delitem(step.PEERS, "PyTorch, default layout")  # it takes seconds to import torch once more
+    monkeypatch.delitem(step.PEERS, "PyTorch, channels_last, compiled")  # half a minute
+    monkeypatch.delitem(step.MISSING, "PyTorch, channels_last, compiled")
+    monkeypatch.setattr(step, "IMAGES", 64)
     monkeypatch.setattr(step, "STEPS", 2)
     monkeypatch.setattr(step, "WARM", 1)
     monkeypatch.setattr(scaling, "BATCHES", (4,))
@@ -63,6 +66,7 @@ def test_step_prints_the_comparison_the_floor_the_breakdown_and_the_scaling(capf
     reason = keras_peer.missing()
     assert any("Keras on TensorFlow" in line and (reason is None or reason in line) for line in lines)
     for text in (
+        "ours, fresh ",
         "floor ",
         "conv2d_1 backward",
         "matrix products: ",
@@ -73,17 +77,26 @@ def test_step_prints_the_comparison_the_floor_the_breakdown_and_the_scaling(capf
         assert any(text in line for line in lines), text
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_the_compiled_peer_trains(threads: None) -> None:
+    assert torch_peer.cannot_compile() is None
+    with torch_peer.training_step(Setting("valid-padding", 4, 1), channels_last=True, compiled=True) as train:
+        train()
+
+
 def test_epoch_prints_both_epochs_and_the_parts_of_ours(capfd: pytest.CaptureFixture[str], small: None) -> None:
-    epoch.main(["--recipe", "valid-padding", "--rounds", "1", "--workers", "1", "--data", "digits"])
+    epoch.main(["--recipe", "valid-padding", "--rounds", "2", "--workers", "1", "--data", "digits"])
     lines = capfd.readouterr().out.splitlines()
     dataset = load_dataset("digits")
     assert any(f"{len(dataset.train):,} and {len(dataset.test):,} images" in line for line in lines)
-    for name in ("train_cifar.py", "PyTorch, channels_last"):
-        cells = next(line for line in lines if line.strip().startswith(name)).removeprefix(f"  {name}").split()
-        whole, training, evaluating = map(float, cells[:3])
-        assert training > 0
-        assert evaluating > 0
-        assert whole == pytest.approx(training + evaluating, abs=0.02)
+    for number in (1, 2):
+        cells = next(line for line in lines if line.startswith(f"  epoch {number} ")).split()[2:]
+        training, evaluating, their_training, their_evaluating, ratio, *_ = map(float, cells)
+        assert min(training, evaluating, their_training, their_evaluating) > 0
+        assert ratio == pytest.approx((training + evaluating) / (their_training + their_evaluating), rel=0.1)
+    cells = next(line for line in lines if line.startswith("  whole epochs ")).split()[2:]
+    assert cells == [f"{ratio:.3f}"] * 5  # of the second epoch alone
     for text in ("floor ", "reading the data set", "shuffling", "uint8 to float32", "evaluating the", "together"):
         assert any(text in line for line in lines), text
 

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchnet.optimizers import SGD, Adam
+from scratchnet import optimizers
+from scratchnet.backend import get_device
+from scratchnet.optimizers import PIECE, SGD, Adam
+from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
 from tests.reference.checks import assert_close
 from tests.reference.strategies import generators
 
@@ -156,6 +159,76 @@ def test_epsilon_placement_matters_and_is_not_mixed_up() -> None:
         results.append(-parameters[0])
     root = math.sqrt(0.001)
     assert_close(results, [root / (root + 1), 0.5])
+
+
+@DTYPES
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=NEEDS_COMPILER)])
+@pytest.mark.parametrize(
+    "make", [lambda: Adam(beta_2=0.9), lambda: SGD(momentum=0.9), lambda: SGD(momentum=0.9, nesterov=True)]
+)
+def test_no_decaying_sum_is_ever_denormal(make: Any, device: Any, dtype: str) -> None:
+    """Half of the gradients, of many sizes, stop: their units have died."""
+    rng = np.random.default_rng(4)
+    size, steps = (PIECE + 9, 1500) if dtype == "float32" else (9, 15_000)
+    gradients = (rng.normal(size=size) * 10.0 ** rng.integers(-12, 3, size=size)).astype(dtype)
+    optimizer, device = make(), KernelDevice() if device == "gpu" else get_device("cpu")
+    optimizer.build(device.to_device(rng.normal(size=size).astype(dtype)), device=device)
+    for step in range(steps):
+        optimizer.update(device.to_device(gradients))
+        if step == 5:
+            gradients[::2] = 0
+        if step % 10 == 0:
+            for vector in map(device.to_host, optimizer.state.values()):
+                assert not ((vector != 0) & (np.abs(vector) < np.finfo(dtype).tiny)).any(), f"after step {step + 1}"
+    for vector in map(device.to_host, optimizer.state.values()):
+        assert vector[1::2].all()
+        assert not vector[::2].any()
+
+
+@DTYPES
+@pytest.mark.parametrize("beta_1", [0.0, 0.5, 0.9])
+def test_a_sweep_moves_no_parameter(dtype: str, beta_1: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit the same without it, as docs/derivations/adam.md proves."""
+    rng = np.random.default_rng(5)
+    size, results = 5000, []
+    start = rng.normal(size=size).astype(dtype)
+    sizes = 10.0 ** rng.uniform(-40 if dtype == "float32" else -300, 0, size=size)
+    for sweep in (optimizers.SWEEP, 10**9):
+        monkeypatch.setattr(optimizers, "SWEEP", sweep)
+        source, parameters, optimizer = np.random.default_rng(6), start.copy(), Adam(beta_1=beta_1)
+        optimizer.build(parameters)
+        for step in range(200):
+            alive = source.random(size) < (1.0 if step < 20 else 0.02)
+            optimizer.update((source.normal(size=size) * sizes * alive).astype(dtype))
+        results.append((parameters, optimizer.state["v"]))
+    (swept, v), (unswept, v_unswept) = results
+    assert np.array_equal(swept, unswept)
+    assert not np.array_equal(v, v_unswept)
+
+
+def test_a_sweep_keeps_what_is_not_finite() -> None:
+    """The trainer finds divergence there."""
+    optimizer = Adam()
+    optimizer.build(np.zeros(4, np.float32))
+    optimizer.step = optimizers.SWEEP - 1
+    optimizer.state["m"][...] = [np.nan, np.inf, -np.inf, 1e-32]
+    with np.errstate(all="ignore"):
+        optimizer.update(np.zeros(4, np.float32))
+    assert np.array_equal(np.isfinite(optimizer.state["m"]), [False, False, False, True])
+    assert optimizer.state["m"][3] == 0
+
+
+@NEEDS_COMPILER
+def test_an_optimizer_leaves_the_gpu_for_the_cpu() -> None:
+    device, gradients = KernelDevice(), np.array([1.0, -2.0])
+    optimizer, fresh, parameters, others = Adam(), Adam(), np.ones(2), np.ones(2)
+    optimizer.build(device.to_device(np.ones(2)), device=device)
+    optimizer.update(device.to_device(gradients))
+    for each, of_each in ((optimizer, parameters), (fresh, others)):
+        each.build(of_each)
+        each.update(gradients)
+    assert np.array_equal(parameters, others)
+    assert optimizer.fused is None
 
 
 @pytest.mark.parametrize("make", [Adam, lambda: SGD(momentum=0.9)])

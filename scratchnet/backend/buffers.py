@@ -81,6 +81,11 @@ class Memory:
         with np.errstate(over="ignore"):  # an absurd learning rate is infinite in float32, and the loss will tell
             return self.device.to_device(np.array(value, self.dtype))
 
+    def negligible(self) -> Array:
+        """The size below which a number's last place is denormal, 1e-31 in float32: decaying sums end here, as 0."""
+        limits = np.finfo(self.dtype)
+        return self.constant(limits.tiny / limits.eps)
+
     def activation(self, batch: int, shape: tuple[int, ...], dtype: Any = None, take: Any = None) -> Array:
         """An activation of logical shape (batch, *shape), lasting or of scratch; images lie in the device's order."""
         return self.padded_activation(batch, shape, NO_MARGINS, dtype, take)[0]

@@ -60,6 +60,9 @@ class Ops:
     def sqrt(self, a: Any, out: Any) -> None:
         run(self.xp.sqrt, a, out)
 
+    def absolute(self, a: Any, out: Any) -> None:
+        run(self.xp.absolute, a, out)
+
     def negative(self, a: Any, out: Any) -> None:
         run(self.xp.negative, a, out)
 

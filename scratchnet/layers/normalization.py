@@ -45,7 +45,8 @@ class BatchNormalization(Layer):
         self.mean, self.variance, self.inverse = (memory.buffer(channels) for _ in range(3))
         self.sums = memory.buffer(2, channels)
         self.per_entry = memory.constant(1 / (self.share.total * prod(self.input_shape[:-1])))
-        self.tiny, self.one = memory.constant(self.epsilon), memory.constant(1)
+        self.tiny, self.one, self.negligible = memory.constant(self.epsilon), memory.constant(1), memory.negligible()
+        self.stays = memory.buffer(channels, dtype=bool)
         self.keep, self.take_in = memory.constant(self.momentum), memory.constant(1 - self.momentum)
 
     def compute(self, training: bool) -> None:
@@ -111,6 +112,9 @@ class BatchNormalization(Layer):
             self.ops.multiply(moving, self.keep, out=moving)
             self.ops.multiply(batch, self.take_in, out=part)
             self.ops.add(moving, part, out=moving)
+            self.ops.absolute(moving, out=part)  # what decays to next to nothing is set to 0 before it is denormal
+            self.ops.greater_equal(part, self.negligible, out=self.stays)
+            self.ops.multiply(moving, self.stays, out=moving)
 
     def _all_reduce(self, sums: Array) -> None:
         if self.share.all_reduce is not None:

@@ -1,7 +1,8 @@
-"""A whole epoch of train_cifar.py against the same epoch in PyTorch: `python -m tests.benchmarks.epoch`.
+"""Epochs of train_cifar.py against the same epochs in PyTorch: `python -m tests.benchmarks.epoch`.
 
-An epoch is the training on all images in a new order, the evaluation of the test images and, ours only, the writing of
-the run's files. It needs CIFAR-100, at $SCRATCHNET_DATA or named with --data.
+Both train one network on, epoch by epoch in turn, as later epochs are what a person waits for. An epoch is the training
+on all images in a new order, the evaluation of the test images and, ours only, the writing of the run's files. It needs
+CIFAR-100, at $SCRATCHNET_DATA or named with --data.
 """
 
 import os
@@ -22,7 +23,8 @@ from tests.benchmarks import breakdown, floor, report, torch_epoch
 from tests.benchmarks.setting import Setting, chosen_recipes, options
 from tests.benchmarks.timing import Contender
 
-ROUNDS = 3
+ROUNDS = 6
+COLUMNS = "training, s", "evaluating, s", "PyTorch's, s", "evaluating, s", "ratio", "training", "evaluation"
 LIMIT = 15  # per cent of an epoch that all but the training steps' arithmetic should stay under
 
 
@@ -84,12 +86,16 @@ def compare(config: Config, setting: Setting, rounds: int) -> str:
         Contender("PyTorch, channels_last", torch_epoch.serve, setting, config.data) as them,
     ):
         times = [(*us.ask("go"), *them.ask("go")) for _ in range(rounds)]
-    training, evaluating, start_up, *theirs = np.array(times).T
-    rows = []
-    for name, pair in ((us.name, (training, evaluating)), (them.name, theirs)):
-        ratio = report.spread((training + evaluating) / sum(theirs)) if name == us.name else [""] * len(report.SPREAD)
-        rows.append((name, *(float(np.median(seconds)) for seconds in (sum(pair), *pair)), *ratio))
-    header = f"{images:,} and {test_images:,} images", "epoch, s", "training, s", "evaluating, s", *report.SPREAD
+    seconds = np.array(times)
+    training, evaluating, start_up, *theirs = seconds.T
+    ratios = np.array([(training + evaluating) / sum(theirs), training / theirs[0], evaluating / theirs[1]])
+    rows = [
+        (f"epoch {epoch}", *map(float, row[[0, 1, 3, 4]]), *(f"{value:.3f}" for value in of_epoch))
+        for epoch, (row, of_epoch) in enumerate(zip(seconds, ratios.T, strict=True), 1)
+    ]
+    header = f"{images:,} and {test_images:,} images", *COLUMNS
+    later = slice(1 if rounds > 1 else 0, None)
+    spreads = zip(("whole epochs", "training", "evaluating"), ratios[:, later], strict=True)
 
     counts, speed = floor.count(setting.network()), floor.product_speed(setting.workers)
     work = images * sum(row.total for row in counts) + test_images * sum(row.forward for row in counts)
@@ -100,6 +106,10 @@ def compare(config: Config, setting: Setting, rounds: int) -> str:
     return "\n".join(
         [
             report.table(header, rows, decimals=2),
+            report.table(
+                (f"epochs {later.start + 1} to {rounds}", *report.SPREAD),
+                [(name, *report.spread(values)) for name, values in spreads],
+            ),
             "  (evaluating: logits and metrics of the test images; ours then writes the files of the run)",
             "  " + floor.describe(work, speed, setting.workers),
             f"  ours before the first epoch: {start_up[0]:.2f} s to start the workers and record the first step",
@@ -109,7 +119,7 @@ def compare(config: Config, setting: Setting, rounds: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = options("A whole epoch of train_cifar.py against the same epoch in PyTorch.", ROUNDS)
+    parser = options("Epochs of train_cifar.py against the same epochs in PyTorch.", ROUNDS)
     parser.add_argument("--data", help=f"as train_cifar.py takes it (default: CIFAR-100 at ${ENVIRONMENT_VARIABLE})")
     chosen = parser.parse_args(arguments)
     if chosen.data is None and not os.environ.get(ENVIRONMENT_VARIABLE):
@@ -127,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 output=Path(folder),
             )
             found = compare(config, setting, chosen.rounds)
-        print(f"\n{recipe}, batch {setting.batch_size}, {chosen.workers} workers (threads); medians of {chosen.rounds} "
-              "interleaved epochs; ratio: our whole epoch to theirs")  # fmt: skip
+        print(f"\n{recipe}, batch {setting.batch_size}, {chosen.workers} workers (threads); interleaved epochs; "
+              "ratio: ours to theirs, of the whole epoch and of its parts")  # fmt: skip
         print(found, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The same network and training step in PyTorch, eager.
+"""The same network and training step in PyTorch, eager or compiled.
 
 Torch is imported inside functions, because our workers import the modules of whoever starts them.
 """
@@ -6,6 +6,7 @@ Torch is imported inside functions, because our workers import the modules of wh
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
+from shutil import which
 from typing import TYPE_CHECKING
 
 from scratchnet import Sequential
@@ -40,8 +41,15 @@ def torch_network(network: Sequential) -> "torch.nn.Sequential":
     return nn.Sequential(*layers)
 
 
+def cannot_compile() -> str | None:
+    """Why torch.compile cannot be compared with; None where it can."""
+    if not (which("c++") or which("g++") or which("clang++")):
+        return "there is no C++ compiler"
+    return None
+
+
 @contextmanager
-def training_step(setting: Setting, channels_last: bool) -> Iterator[Callable[[], None]]:
+def training_step(setting: Setting, channels_last: bool, compiled: bool = False) -> Iterator[Callable[[], None]]:
     """A function that makes one step on a batch that is there already, as float32 in the wanted memory format."""
     import torch
 
@@ -49,6 +57,7 @@ def training_step(setting: Setting, channels_last: bool) -> Iterator[Callable[[]
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     model = torch_network(setting.network()).to(memory_format=memory_format)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, foreach=True)
+    forward = torch.compile(model) if compiled else model
     batches = cycle(
         [
             (torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=memory_format), torch.from_numpy(y))
@@ -59,7 +68,7 @@ def training_step(setting: Setting, channels_last: bool) -> Iterator[Callable[[]
     def step() -> None:
         x, y = next(batches)
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(x), y).backward()
+        torch.nn.functional.cross_entropy(forward(x), y).backward()
         optimizer.step()
 
     yield step

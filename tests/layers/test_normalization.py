@@ -42,6 +42,21 @@ def test_training(dtype: str, shape: tuple[int, ...], epsilon: float, rng: np.ra
     assert_close(layer.dbeta, expected_dbeta, tolerance)
 
 
+@DTYPES
+@pytest.mark.parametrize("momentum", [1e-12, 0.1, 0.5, 0.9])
+def test_moving_statistics_that_decay_are_never_denormal(dtype: str, momentum: float) -> None:
+    """A channel dies: all that comes is 0."""
+    layer = build((2,), np.random.default_rng(1), dtype, momentum=momentum)
+    layer.forward(np.ones((4, 2), dtype), training=True)
+    layer.moving_mean[...], zeros = [3, -1e-5], np.zeros((4, 2), dtype)
+    for _ in range(1000 if dtype == "float32" else 7500):
+        layer.forward(zeros, training=True)
+        for moving in (layer.moving_mean, layer.moving_variance):
+            assert not ((moving != 0) & (np.abs(moving) < np.finfo(dtype).tiny)).any()
+    assert not layer.moving_mean.any()
+    assert not layer.moving_variance.any()
+
+
 def test_moving_statistics_follow_the_batches() -> None:
     """moving = momentum * moving + (1 - momentum) * batch, from mean 0 and variance 1, with the biased variance."""
     rng = np.random.default_rng(1)

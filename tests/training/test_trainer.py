@@ -11,6 +11,7 @@ from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntr
 from scratchnet.backend import Program
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Split
+from scratchnet.optimizers import SWEEP
 from scratchnet.training import Trainer
 from tests.training.problem import dataset, network
 
@@ -55,6 +56,18 @@ def test_it_learns() -> None:
     assert all(result.seconds > 0 for result in results)
 
 
+def test_units_that_die_leave_no_denormals_behind() -> None:
+    """A learning rate so large that most units die at once; then 1,500 steps in which their moments decay."""
+    with Trainer(network(), SoftmaxCrossEntropy(), Adam(0.5), dataset(), batch_size=32, workers=1) as trainer:
+        for epoch in range(1, 501):
+            trainer.train_epoch(epoch)
+        state = trainer.state()
+    dead = state["m"] == 0
+    assert dead[: trainer.network.count_parameters()].mean() > 0.5
+    for name, vector in state.items():
+        assert not ((vector != 0) & (np.abs(vector) < np.finfo(vector.dtype).tiny)).any(), name
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     found = []
     for seed in (0, 0, 1):
@@ -94,7 +107,7 @@ def test_after_the_first_step_no_array_of_activation_size_is_allocated() -> None
                 trainer.engine.train(64 * (step % 3), 64, 100 + step)
             tracemalloc.reset_peak()
             before, _ = tracemalloc.get_traced_memory()
-            trainer.engine.train(0, 64, 200)
+            trainer.engine.train(0, 64, SWEEP - 1)  # the optimizer sweeps in its 32nd step
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

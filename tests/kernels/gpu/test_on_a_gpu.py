@@ -306,9 +306,9 @@ def test_every_head_and_optimizer_is_one_graph(head: str, make: Any) -> None:
     check_one_graph([Dense(7), ReLU()], (4,), HEADS[head](), make)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [*LAYERS, "straight through"])
 def test_every_layer_of_the_catalogue_is_one_graph(name: str) -> None:
-    make, shape = LAYERS[name]
+    make, shape = (LAYERS | {"straight through": (lambda: GumbelSoftmax(0.7, True), (7,))})[name]
     check_one_graph([make()], shape, SoftmaxCrossEntropy(), Adam)
 
 
