@@ -1,6 +1,9 @@
 """One CUDA function of a `.cu` file, compiled for a dtype and for constants, launched over a number of threads."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +27,18 @@ class Kernel:
     def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int) -> None:
         assert device.cuda is not None
         source, self.dtype = (Path(__file__).parent / file).read_text(encoding="utf-8"), dtype
-        self.function = device.cuda.kernel(source, name, {"real": REAL[str(dtype)], **constants})
+        self.function = _compiled(device.cuda, source, name, real=REAL[str(dtype)], **constants)
 
     def __call__(self, threads: int, *arguments: Array | np.generic) -> None:
         largest = max(threads, *(argument.size for argument in arguments if argument.dtype == self.dtype), 0)
         if largest > MOST:
             raise ValueError(f"{largest} values in one array are more than a kernel can count: lower the batch size")
         run(self.function, (-(-threads // THREADS),), (THREADS,), (np.int32(threads), *arguments))
+
+
+@cache
+def _compiled(cuda: Any, source: str, name: str, **constants: int | str) -> Callable[..., None]:
+    return cuda.kernel(source, name, constants)
 
 
 def image_strides(image: Array) -> tuple[np.int32, ...]:
