@@ -3,8 +3,8 @@
 `python -m tests.benchmarks.gpu_count [--recipe NAME] [--bandwidth GB_A_SECOND] [--node US] [--graph US]`
 
 A step is recorded on a stand-in for a GPU whose kernels and products do nothing. Bytes: each array that a launch names
-is moved once, and twice where it is changed in place; a second-level cache that holds it moves less. The time is that of
-a graph's launch, of its nodes and of the bytes, one after the other, and leaves the arithmetic out.
+is moved once, and twice where it is changed in place; a second-level cache that holds it moves less. The time is that
+of a graph's launch, of its nodes and of the bytes, one after the other, and leaves the arithmetic out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
