@@ -10,7 +10,7 @@ import numpy as np
 
 from scratchnet import arguments
 from scratchnet.backend import Array, Clock, Device, Memory, owned_by
-from scratchnet.layers.layer import Layer, Module, Share, Vector, as_device
+from scratchnet.layers.layer import Layer, Module, Share, as_device
 
 
 class BoundNetwork:
@@ -69,8 +69,9 @@ class Sequential(Module):
         The same seed gives the same parameters. Raises ValueError that names the layer where a shape does not fit.
         """
         output_shape = self.configure(input_shape, dtype, as_device(device))
-        sizes = self.vector.size, self.vector.size, self.state_vector.size
-        self.attach(*(self.device.zeros(size, self.dtype) for size in sizes))
+        parameters = sum(layer.vector.size for layer in self.layers)
+        state = sum(layer.state_vector.size for layer in self.layers)
+        self.attach(*(self.device.zeros(size, self.dtype) for size in (parameters, parameters, state)))
         # Counted among those with parameters: a dropout more or less leaves the start of all others as it was.
         for number, layer in enumerate(layer for layer in self.layers if layer.parameters):
             layer.initialize(seed, number)
@@ -93,24 +94,22 @@ class Sequential(Module):
             layer.stream, layer.clock = stream, self.clock
             shape = layer.configure(shape, self.dtype, device)
         self.output_shape = shape
-        self.vector = Vector({(layer, name): size for layer in self.layers for name, size in layer.shapes.items()})
-        self.state_vector = Vector(
-            {(layer, name): size for layer in self.layers for name, size in layer.state_shapes.items()}
-        )
         return shape
 
     def attach(self, parameters: Array, gradients: Array, state: Array) -> None:
         """Use these flat vectors; the layers get views of them."""
         self.parameters, self.gradients, self.state = parameters, gradients, state
-        views = self.vector.views(parameters), self.vector.views(gradients), self.state_vector.views(state)
+        start = state_start = 0
         for layer in self.layers:
-            layer.attach(*({name: view for (owner, name), view in of.items() if owner is layer} for of in views))
+            part = slice(start, start := start + layer.vector.size)
+            state_part = slice(state_start, state_start := state_start + layer.state_vector.size)
+            layer.attach(parameters[part], gradients[part], state[state_part])
         self.built, self._bound = True, None
 
     def unbuilt(self) -> Self:
         """A copy with the same layers and no arrays."""
         twin = object.__new__(type(self))
-        arrays = "vector", "state_vector", "parameters", "gradients", "state"
+        arrays = "parameters", "gradients", "state"
         vars(twin).update({name: value for name, value in vars(self).items() if name not in arrays})
         twin.layers, twin.clock = [layer.unbuilt() for layer in self.layers], Clock()
         twin.built, twin._bound = False, None
@@ -141,10 +140,9 @@ class Sequential(Module):
                 twins.append(twin)
         for twin in twins:
             twin.allocate()
-        for twin, successor in pairwise(twins):
-            twin.y, twin.dy = successor.x, successor.dx
-        last = twins[-1]
-        last.y, last.dy = output or [memory.activation(share.size, self.output_shape) for _ in range(2)]
+        twins[-1].write_to(*(output or (memory.activation(share.size, self.output_shape) for _ in range(2))))
+        for successor, twin in pairwise(reversed(twins)):
+            twin.write_to(successor.x, successor.dx)
         return BoundNetwork(twins)
 
     def weights(self) -> dict[str, np.ndarray]:

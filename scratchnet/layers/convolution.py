@@ -1,5 +1,6 @@
 """Two-dimensional convolution."""
 
+from functools import partial
 from typing import Any
 
 from scratchnet.arguments import one_of, pair, positive_integer
@@ -28,6 +29,8 @@ class Conv2D(Layer):
     dkernel: Array
     bias: Array
     dbias: Array
+
+    multiplies = True
 
     def __init__(
         self,
@@ -81,9 +84,12 @@ class Conv2D(Layer):
         )
 
     def allocate(self) -> None:
+        self.weights: tuple[Any, ...] = self.kernel, self.bias if self.use_bias else None
+        self.dweights: tuple[Any, ...] = self.dkernel, self.dbias if self.use_bias else None
         kind: Any = Winograd if self.suits_winograd else Im2col
         if self.device.cuda is not None:
-            kind = Convolution
+            (self.weights, self.dweights) = ((self.vector.matrix(part),) for part in self.flat[:2])
+            kind = partial(Convolution, shape=self.weights[0].shape, bias=self.use_bias)
         self.work = kind(
             self.share.size,
             self.input_shape,
@@ -99,7 +105,7 @@ class Conv2D(Layer):
             self.dx = self.work.dx
 
     def compute(self, training: bool) -> None:
-        self.work.forward(self.kernel, self.bias if self.use_bias else None, self.y)
+        self.work.forward(*self.weights, self.y)
 
     def compute_gradients(self) -> None:
-        self.work.backward(self.kernel, self.dy, self.dkernel, self.dbias if self.use_bias else None)
+        self.work.backward(self.weights[0], self.dy, *self.dweights)

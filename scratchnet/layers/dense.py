@@ -1,13 +1,12 @@
 """Layers on flat features."""
 
-from collections.abc import Callable
-from functools import partial
 from math import prod
 
 from scratchnet.arguments import positive_integer
 from scratchnet.backend import Array, view
 from scratchnet.initializers import Initializer, get_initializer
-from scratchnet.kernels.gpu.column_sums import ColumnSums
+from scratchnet.kernels.gpu import dense as gpu
+from scratchnet.layers.activations import ReLU
 from scratchnet.layers.layer import Layer
 
 
@@ -18,6 +17,9 @@ class Dense(Layer):
     dkernel: Array
     bias: Array
     dbias: Array
+
+    multiplies = True
+    relu = False  # absorbed from the layer that follows, by a GPU's kernels
 
     def __init__(
         self,
@@ -38,21 +40,45 @@ class Dense(Layer):
             self.shapes["bias"] = (self.units,)
         return (self.units,)
 
+    def absorb(self, layer: Layer) -> bool:
+        if self.device.cuda is None or self.relu or type(layer) is not ReLU:
+            return False
+        self.relu = True
+        return True
+
     def allocate(self) -> None:
-        super().allocate()
-        self.column_sums: Callable[..., None] = partial(self.ops.sum, axis=0)
-        if self.device.cuda is not None:
-            self.column_sums = ColumnSums(self.share.size, self.units, self.memory)
+        self.on_gpu: gpu.Dense | None = None
+        if self.device.cuda is None:
+            super().allocate()
+            return
+        self.weights, self.dweights = (self.vector.matrix(part) for part in self.flat[:2])
+        self.on_gpu = gpu.Dense(
+            self.share.size,
+            self.input_shape[0],
+            self.units,
+            self.memory,
+            shape=self.weights.shape,
+            bias=self.use_bias,
+            relu=self.relu,
+            input_gradient=self.input_gradient,
+        )
+        self.x, self.dx = self.on_gpu.x, self.on_gpu.dx
 
     def compute(self, training: bool) -> None:
+        if self.on_gpu is not None:
+            self.on_gpu.forward(self.weights, self.y)
+            return
         self.ops.matmul(self.x, self.kernel, out=self.y)
         if self.use_bias:
             self.ops.add(self.y, self.bias, out=self.y)
 
     def compute_gradients(self) -> None:
+        if self.on_gpu is not None:
+            self.on_gpu.backward(self.weights, self.y, self.dy, self.dweights)
+            return
         self.ops.matmul(self.x.T, self.dy, out=self.dkernel)
         if self.use_bias:
-            self.column_sums(self.dy, out=self.dbias)
+            self.ops.sum(self.dy, axis=0, out=self.dbias)
         if self.input_gradient:
             self.ops.matmul(self.dy, self.kernel.T, out=self.dx)
 
@@ -63,8 +89,24 @@ class Flatten(Layer):
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (prod(input_shape),)
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the input lies in memory as the output does: then they are one buffer, and nothing is to do."""
+        return len(self.input_shape) != 3 or self.device.image_axes == (0, 1, 2, 3)
+
+    def allocate(self) -> None:
+        if not self.in_order:
+            super().allocate()
+
+    def write_to(self, y: Array, dy: Array) -> None:
+        super().write_to(y, dy)
+        if self.in_order:
+            self.x, self.dx = (view(array, len(array), *self.input_shape) for array in (y, dy))
+
     def compute(self, training: bool) -> None:
-        self.ops.copy(self.x, out=view(self.y, *self.x.shape))
+        if not self.in_order:
+            self.ops.copy(self.x, out=view(self.y, *self.x.shape))
 
     def compute_gradients(self) -> None:
-        self.ops.copy(view(self.dy, *self.x.shape), out=self.dx)
+        if not self.in_order:
+            self.ops.copy(view(self.dy, *self.x.shape), out=self.dx)

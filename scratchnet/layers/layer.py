@@ -10,12 +10,13 @@ from typing import Any, Self
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.backend import Array, Clock, Device, Memory, Noise, get_device
+from scratchnet.backend import Array, Clock, Device, Memory, Noise, get_device, view
 from scratchnet.backend.noise import INITIALIZERS, generator
 from scratchnet.initializers import Initializer
 from scratchnet.kernels.gpu.noise import Noise as GpuNoise
 
 ALIGN = 16  # parameters start at multiples of 16 numbers in the flat vector: whole cache lines
+PITCH = 8  # a matrix of a GPU has a multiple of 8 rows and columns: its tensor cores want 16 bytes, memory 32
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,31 @@ def whole(batch: int) -> Share:
 
 
 class Vector:
-    """One flat vector of named arrays: saving, all-reduce and the optimizer are each one operation on it."""
+    """The places of named arrays in a flat vector: saving, all-reduce and the optimizer are each one operation on it.
 
-    def __init__(self, shapes: dict[Any, tuple[int, ...]]) -> None:
-        self.shapes, self.places, self.size = shapes, {}, 0
-        for key, shape in shapes.items():
-            self.places[key] = slice(self.size, self.size + prod(shape))
-            self.size += prod(shape) + -prod(shape) % ALIGN
+    Each array starts at a whole cache line. Or, `joined`, they lie below each other as the rows of one matrix, a kernel
+    and then its bias, with zeros on the right and below; `matrix` is then the whole of it.
+    """
 
-    def views(self, vector: Array) -> dict[Any, Array]:
-        return {key: vector[place].reshape(self.shapes[key]) for key, place in self.places.items()}
+    def __init__(self, shapes: dict[str, tuple[int, ...]], joined: bool = False) -> None:
+        self.shapes, self.places, self.size, self.pitch = shapes, {}, 0, 0
+        for name, shape in shapes.items():
+            self.pitch = padded(shape[-1]) if joined else shape[-1]
+            self.places[name] = slice(self.size, self.size + prod(shape[:-1]) * self.pitch)
+            self.size = self.places[name].stop + (0 if joined else -prod(shape) % ALIGN)
+        if joined:
+            self.size = padded(self.size // self.pitch) * self.pitch
+
+    def views(self, vector: Array) -> dict[str, Array]:
+        rows = {name: view(vector[place], prod(self.shapes[name][:-1]), -1) for name, place in self.places.items()}
+        return {name: view(rows[name][:, : shape[-1]], *shape) for name, shape in self.shapes.items()}
+
+    def matrix(self, vector: Array) -> Array:
+        return view(vector, -1, self.pitch)
+
+
+def padded(size: int) -> int:
+    return size + -size % PITCH
 
 
 class Module:
@@ -139,6 +155,11 @@ class Layer(Module):
     """
 
     stream = 0  # keeps the noise of a network's layers apart
+    multiplies = False  # whether a GPU is to have kernel and bias as one matrix
+
+    vector: Vector
+    state_vector: Vector
+    flat: tuple[Array, Array, Array]  # this layer's parts of the parameters, the gradients and the state
 
     # of a bound twin
     x: Array
@@ -170,6 +191,10 @@ class Layer(Module):
         self.x = self.memory.activation(self.share.size, self.input_shape)
         self.dx = self.memory.activation(self.share.size, self.input_shape)
 
+    def write_to(self, y: Array, dy: Array) -> None:
+        """Use these buffers of a successor; a layer that only sees its input in another shape gives up its own."""
+        self.y, self.dy = y, dy
+
     def compute(self, training: bool) -> None:
         """y from x."""
         raise NotImplementedError
@@ -189,14 +214,29 @@ class Layer(Module):
         self.input_shape = arguments.shape(input_shape, self.name)
         self.dtype, self.device = arguments.dtype(dtype, self.name), device
         self.output_shape = self.infer(self.input_shape)
+        self.vector = Vector(self.shapes, joined=self.multiplies and device.cuda is not None)
+        self.state_vector = Vector(self.state_shapes)
         self._bound = None
         return self.output_shape
 
-    def attach(self, parameters: dict[str, Array], gradients: dict[str, Array], state: dict[str, Array]) -> None:
-        """Use these arrays, views of flat vectors: they become `kernel`, `dkernel`, ..., `moving_mean`, ..."""
-        self.parameters, self.gradients, self.state = parameters, gradients, state
-        vars(self).update(parameters | {f"d{name}": array for name, array in gradients.items()} | state)
+    def attach(self, parameters: Array, gradients: Array, state: Array) -> None:
+        """Use these parts of flat vectors: views of them become `kernel`, `dkernel`, ..., `moving_mean`, ..."""
+        self.flat = parameters, gradients, state
+        self.parameters, self.gradients = self.vector.views(parameters), self.vector.views(gradients)
+        self.state = self.state_vector.views(state)
+        named = {f"d{name}": array for name, array in self.gradients.items()}
+        vars(self).update(self.parameters | named | self.state)
         self.built = True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.built:
+            self.attach(*self.flat)  # what was pickled one by one belongs together
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        vars(twin).update(self.__getstate__())
+        return twin
 
     def initialize(self, seed: int, number: int = 0) -> None:
         """Draw the parameters; `number` counts the layers of a network that have any."""
@@ -215,16 +255,16 @@ class Layer(Module):
         Raises ValueError where the shape does not fit the layer, TypeError for a dtype other than float32 and float64.
         """
         output_shape = self.configure(input_shape, dtype, as_device(device))
-        vectors = Vector(self.shapes), Vector(self.shapes), Vector(self.state_shapes)
-        self.attach(*(vector.views(self.device.zeros(vector.size, self.dtype)) for vector in vectors))
+        vectors = self.vector, self.vector, self.state_vector
+        self.attach(*(self.device.zeros(vector.size, self.dtype) for vector in vectors))
         self.initialize(seed)
         return output_shape
 
     def unbuilt(self) -> Self:
         """A copy with the same arguments and no arrays."""
         twin = copy.copy(self)
-        for name in (*self.parameters, *(f"d{name}" for name in self.gradients), *self.state):
-            del vars(twin)[name]
+        for name in (*self.parameters, *(f"d{name}" for name in self.gradients), *self.state, "flat"):
+            vars(twin).pop(name, None)
         twin.parameters, twin.gradients, twin.state = {}, {}, {}
         twin.built, twin._bound, twin.clock = False, None, Clock()
         return twin
@@ -238,8 +278,7 @@ class Layer(Module):
     def bind(self, share: Share, memory: Memory, *, input_gradient: bool = True) -> Self:
         twin = self.twin(share, memory, input_gradient=input_gradient)
         twin.allocate()
-        twin.y = memory.activation(share.size, self.output_shape)
-        twin.dy = memory.activation(share.size, self.output_shape)
+        twin.write_to(*(memory.activation(share.size, self.output_shape) for _ in range(2)))
         return twin
 
     def noise(self, seed: int) -> Any:

@@ -1,6 +1,7 @@
 """Our training step on a GPU against PyTorch's: eager, as one CUDA graph, and compiled.
 
-`python -m tests.benchmarks.gpu_step [--recipe NAME] [--precision fp32|tf32] [--rounds N]`
+`python -m tests.benchmarks.gpu_step [--recipe NAME] [--precision fp32|tf32] [--rounds N] [--images N] [--epochs N]
+[--square N]`; with `--rounds 1 --images 128 --epochs 1 --square 64` it only shows that everything runs.
 
 All contenders have 50,000 uint8 images on the GPU and gather, convert and scale each batch there; PyTorch's work in
 channels_last with fused Adam and the same rule for TF32 in products and convolutions. Each has a process of its own,
@@ -31,9 +32,22 @@ from tests.benchmarks.floor import multiply_adds
 from tests.benchmarks.setting import CLASSES, IMAGE_SHAPE, Setting, chosen_recipes, options
 from tests.benchmarks.timing import Contender
 
-IMAGES, TEST_IMAGES, WARM, EPOCHS = 50_000, 10_000, 20, 10
-SIZE = 8192  # of the square matrices whose product and copy tell what the card can do
+WARM = 20  # steps, or an epoch of them
 CUDA = "cuda"  # PyTorch's name of the GPU
+
+
+@dataclass(frozen=True)
+class Run(Setting):
+    """`square` is the size of the matrices whose product and copy tell what the card can do."""
+
+    precision: str = "tf32"
+    images: int = 50_000
+    epochs: int = 10
+    square: int = 8192
+
+    @property
+    def steps(self) -> int:
+        return self.images // self.batch_size
 
 
 @dataclass
@@ -47,17 +61,17 @@ class Step:
     peak_bytes: Callable[[], int]
 
 
-def images() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def images(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     source = np.random.default_rng(0)
-    pixels = source.integers(0, 256, (IMAGES, *IMAGE_SHAPE), dtype=np.uint8)
-    return pixels, source.integers(0, CLASSES, IMAGES), source.permutation(IMAGES)
+    pixels = source.integers(0, 256, (count, *IMAGE_SHAPE), dtype=np.uint8)
+    return pixels, source.integers(0, CLASSES, count), source.permutation(count)
 
 
-def trainer(setting: Setting, device: Any, dtype: str = "float32") -> Trainer:
+def trainer(setting: Run, device: Any, dtype: str = "float32") -> Trainer:
     """Ours, for float32's initial parameters whatever the dtype; the order of the images is shuffled."""
-    pixels, labels, order = images()
-    names = tuple(map(str, range(CLASSES)))
-    test = Split(pixels[:TEST_IMAGES], labels[:TEST_IMAGES])
+    pixels, labels, order = images(setting.images)
+    names, few = tuple(map(str, range(CLASSES))), -(-setting.images // 5)
+    test = Split(pixels[:few], labels[:few])
     dataset = Dataset("random", Split(pixels, labels), test, names, (), np.empty(0, np.int64))
     start, network = (RECIPES[setting.recipe].network(CLASSES) for _ in range(2))
     start.build(IMAGE_SHAPE)
@@ -69,23 +83,23 @@ def trainer(setting: Setting, device: Any, dtype: str = "float32") -> Trainer:
 
 
 @contextmanager
-def ours(setting: Setting, precision: str) -> Iterator[Step]:
+def ours(setting: Run) -> Iterator[Step]:
     import cupy
 
     device: Any = get_device("gpu")
-    device.precision = precision
+    device.precision = setting.precision
     with trainer(setting, device) as training:
         engine: Any = training.engine
-        size, batches = setting.batch_size, IMAGES // setting.batch_size
+        size = setting.batch_size
 
         def step(index: int) -> None:
-            engine.train(index % batches * size, size, index)
+            engine.train(index % setting.steps * size, size, index)
 
         for index in range(2):
             step(index)
         program = engine.replica.programs["train", size]
         if len(program.calls) != len(program.preparations) + 1:
-            print("NOT CAPTURED: a call of the step allocates memory or cannot be captured; ours is timed eagerly")
+            raise RuntimeError(f"{len(program.calls)} calls make a step that was to be preparations and one graph")
         yield Step(
             step,
             device.cuda.stream.synchronize,
@@ -96,19 +110,19 @@ def ours(setting: Setting, precision: str) -> Iterator[Step]:
 
 
 @contextmanager
-def theirs(setting: Setting, precision: str, mode: str) -> Iterator[Step]:
+def theirs(setting: Run, mode: str) -> Iterator[Step]:
     import torch
     from torch.nn.functional import cross_entropy
 
     from tests.benchmarks.torch_peer import torch_network
 
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setting.precision == "tf32"
     torch.backends.cudnn.benchmark = True
-    pixels, labels, order = (torch.from_numpy(array).to(CUDA) for array in images())
+    pixels, labels, order = (torch.from_numpy(array).to(CUDA) for array in images(setting.images))
     pixels = pixels.permute(0, 3, 1, 2)  # channels_last, as it lies
     model = torch_network(setting.network()).to(CUDA, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True, capturable=mode == "graph")
-    size, batches = setting.batch_size, IMAGES // setting.batch_size
+    size = setting.batch_size
     rows = order[:size].clone()
 
     def loss(rows: Any) -> Any:
@@ -141,7 +155,7 @@ def theirs(setting: Setting, precision: str, mode: str) -> Iterator[Step]:
         work = graph.replay
 
     def step(index: int) -> None:
-        start = index % batches * size
+        start = index % setting.steps * size
         rows.copy_(order[start : start + size])
         work()
 
@@ -157,7 +171,8 @@ def theirs(setting: Setting, precision: str, mode: str) -> Iterator[Step]:
 def serve(pipe: Connection, make: Any, *arguments: Any) -> None:
     """As the target of a contender: answers "round" with (ms by events, ms by the clock), "facts" with the rest."""
     with make(*arguments) as contender:
-        for index in range(WARM):
+        steps = arguments[0].steps
+        for index in range(min(WARM, steps)):
             contender.step(index)
         contender.synchronize()
         pipe.send("ready")
@@ -165,12 +180,12 @@ def serve(pipe: Connection, make: Any, *arguments: Any) -> None:
             if pipe.recv() == "facts":
                 pipe.send((kernels(contender), contender.peak_bytes() / 2**20))
             else:
-                pipe.send(time_round(contender, IMAGES // arguments[0].batch_size))
+                pipe.send(time_round(contender, steps))
 
 
 def time_round(contender: Step, steps: int) -> tuple[float, float]:
     singles = []
-    for index in range(steps // 4):
+    for index in range(max(1, steps // 4)):
         start, end = contender.events()
         start.record()
         contender.step(index)
@@ -185,8 +200,19 @@ def time_round(contender: Step, steps: int) -> tuple[float, float]:
     return float(np.median([contender.milliseconds(*pair) for pair in singles])), 1e3 * seconds / steps
 
 
-def kernels(contender: Step) -> int:
+def why_not_torch() -> str | None:
+    try:
+        import torch
+    except ImportError as error:
+        return f"PyTorch cannot be imported ({error})"
+    return None if torch.cuda.is_available() else f"PyTorch {torch.__version__} finds no GPU or is built without CUDA"
+
+
+def kernels(contender: Step) -> int | str:
     """Kernels, copies and fills on the GPU during one step, as its profiler sees them, whoever launches them."""
+    if reason := why_not_torch():
+        print(f"NOT COUNTED: the kernels of a step, which PyTorch's profiler would count: {reason}", flush=True)
+        return "?"
     import torch
 
     def on_gpu(event: Any) -> bool:
@@ -198,12 +224,12 @@ def kernels(contender: Step) -> int:
     return sum(on_gpu(event) for event in profile.events())
 
 
-def epochs_seconds(setting: Setting, precision: str) -> float:
-    """The time of ten epochs of training and evaluation, after one that compiles and captures."""
+def epochs_seconds(setting: Run) -> float:
+    """The time of `epochs` epochs of training and evaluation, after one that compiles and captures."""
     device: Any = get_device("gpu")
-    device.precision = precision
+    device.precision = setting.precision
     with trainer(setting, device) as training:
-        for epoch in range(1, EPOCHS + 2):
+        for epoch in range(1, setting.epochs + 2):
             training.train_epoch(epoch)
             training.predict("test")
             if epoch == 1:
@@ -211,14 +237,14 @@ def epochs_seconds(setting: Setting, precision: str) -> float:
         return time.perf_counter() - began
 
 
-def first_gradients(setting: Setting, device: Any, dtype: str) -> np.ndarray:
+def first_gradients(setting: Run, device: Any, dtype: str) -> np.ndarray:
     """Of all parameters, in one vector, for the first batch."""
     with trainer(setting, device, dtype) as training:
         training.engine.train(0, setting.batch_size, 0)
         return device.to_host(training.engine.arrays["gradients"][0]).astype(np.float64)
 
 
-def differences(setting: Setting, device: Any) -> list[list[str]]:
+def differences(setting: Run, device: Any) -> list[list[str]]:
     """For each precision: the gradients' distance from float64's, of the norms and of the largest entries."""
     exact, rows = first_gradients(setting, device, "float64"), []
     for device.precision in PRECISIONS:
@@ -228,7 +254,7 @@ def differences(setting: Setting, device: Any) -> list[list[str]]:
     return rows
 
 
-def floors(setting: Setting, precision: str) -> tuple[float, float]:
+def floors(setting: Run) -> tuple[float, float]:
     """Milliseconds of a step's multiply-adds and of its least traffic, at the measured speeds of this card.
 
     The traffic: each layer's input and its gradient written and read once, Adam's vectors read and written, all of it
@@ -237,8 +263,8 @@ def floors(setting: Setting, precision: str) -> tuple[float, float]:
     import cupy
 
     device: Any = get_device("gpu")
-    device.precision = precision
-    a, b, out = (cupy.ones((SIZE, SIZE), np.float32) for _ in range(3))
+    device.precision = setting.precision
+    a, b, out = (cupy.ones((setting.square, setting.square), np.float32) for _ in range(3))
 
     def milliseconds(work: Callable[[], Any]) -> float:
         times = []
@@ -251,7 +277,7 @@ def floors(setting: Setting, precision: str) -> tuple[float, float]:
             times.append(cupy.cuda.get_elapsed_time(start, end))
         return min(times)
 
-    per_multiply_add = milliseconds(lambda: device.cublas.product(a, b, out)) / SIZE**3
+    per_multiply_add = milliseconds(lambda: device.cublas.product(a, b, out)) / setting.square**3
     per_byte = milliseconds(lambda: cupy.copyto(out, a)) / (2 * a.nbytes)
     network = setting.network()
     inputs = sum(int(np.prod(layer.input_shape)) for layer in network.layers if isinstance(layer, Conv2D | Dense))
@@ -267,11 +293,14 @@ def card() -> str:
     return f"{name}, CUDA {runtime.runtimeGetVersion()}, driver {runtime.driverGetVersion()}, CuPy {cupy.__version__}"
 
 
-def compare(setting: Setting, precision: str, rounds: int) -> None:
+def compare(setting: Run, rounds: int) -> None:
     kinds = {"ours": (ours,), **{f"PyTorch {mode}": (theirs, mode) for mode in ("eager", "graph", "compiled")}}
-    contenders, times = [], []
+    reason, contenders, times = why_not_torch(), [], []
     for name, (make, *mode) in kinds.items():
-        contender = Contender(name, serve, make, setting, precision, *mode)
+        if name != "ours" and reason:
+            print(f"LEFT OUT: {name}: {reason}", flush=True)
+            continue
+        contender = Contender(name, serve, make, setting, *mode)
         try:
             contender.answer()
             contenders.append(contender)
@@ -290,25 +319,29 @@ def compare(setting: Setting, precision: str, rounds: int) -> None:
     for place, (contender, (count, peak)) in enumerate(zip(contenders, facts, strict=True)):
         ratio = np.median(events[:, 0] / events[:, place])
         by_event, by_clock = np.median(events[:, place]), np.median(clock[:, place])
-        epoch = by_clock * (IMAGES // setting.batch_size) / 1e3
+        epoch = by_clock * setting.steps / 1e3
         rows.append([contender.name, by_event, by_clock, f"{ratio:.3f}", epoch, count, peak])
     header = "contender", "ms (events)", "ms (clock)", "ours / it", "epoch s", "kernels", "peak MiB"
-    arithmetic, traffic = floors(setting, precision)
-    print(f"\n{setting.recipe}, batch {setting.batch_size}, {precision}: floor {arithmetic:.3f} ms by arithmetic, "
-          f"{traffic:.3f} ms by bytes")  # fmt: skip
+    arithmetic, traffic = floors(setting)
+    print(f"\n{setting.recipe}, batch {setting.batch_size}, {setting.precision}: "
+          f"floor {arithmetic:.3f} ms by arithmetic, {traffic:.3f} ms by bytes")  # fmt: skip
     print(report.table(header, rows, decimals=3))
-    print(f"  {EPOCHS} epochs of ours with evaluation: {epochs_seconds(setting, precision):.2f} s", flush=True)
+    print(f"  {setting.epochs} epochs of ours with evaluation: {epochs_seconds(setting):.2f} s", flush=True)
 
 
 def main() -> None:
     parser = options(__doc__.split("\n")[0], rounds=5)
     parser.add_argument("--precision", choices=PRECISIONS, help="default: one after the other")
+    text = "all three smaller than by default make no figures, and show that everything runs (default: %(default)s)"
+    for name in ("images", "epochs", "square"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(Run, name), help=text)
     arguments = parser.parse_args()
     print(card(), report.machine(), sep="\n")
+    sizes = {"images": arguments.images, "epochs": arguments.epochs, "square": arguments.square}
     for recipe in chosen_recipes(arguments.recipe):
-        setting = Setting(recipe, RECIPES[recipe].batch_size, 1)
         for precision in [arguments.precision] if arguments.precision else PRECISIONS:
-            compare(setting, precision, arguments.rounds)
+            setting = Run(recipe, RECIPES[recipe].batch_size, 1, precision=precision, **sizes)
+            compare(setting, arguments.rounds)
         print(f"\n{recipe}, gradients of the first step against float64's")
         print(report.table(("precision", "norm", "largest"), differences(setting, get_device("gpu"))), flush=True)
 

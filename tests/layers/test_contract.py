@@ -1,5 +1,7 @@
 """What all layers promise: fresh arrays, gradients that finite differences confirm, and errors that name the layer."""
 
+import copy
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -278,3 +280,15 @@ def test_a_seed_that_is_none(kind: str) -> None:
     for seed in (-1, 1.5, 1 << 63):
         with refused(ValueError, kind, "seed", seed):
             factory().build(input_shape, seed=seed)  # type: ignore[arg-type]
+
+
+@EVERY_LAYER
+def test_a_pickled_layer_is_whole(kind: str) -> None:
+    """Its parameters are views of its flat vectors again: a GPU's products take those."""
+    layer, x = build(kind), batch_for(kind, 3, np.random.default_rng(8))
+    for twin in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+        assert equal(step(twin, x), step(layer, x))
+        twin.flat[0][...], twin.flat[1][...] = 2, 3
+        assert all((array == 2).all() for array in twin.parameters.values())
+        assert all((getattr(twin, f"d{name}") == 3).all() for name in twin.parameters)
+        assert not any((array == 2).all() for array in layer.parameters.values())

@@ -1,19 +1,22 @@
 """Convolution on the GPU: gather the windows, one matrix product, and an epilogue in one kernel (im2col).
 
 Applies to every convolution: any kernel size, stride, padding and dilation. Padding takes no memory: the kernels know
-where the image ends.
+where the image ends. Kernel and bias are one matrix, and the bias one more term of each window, whose input is 1: the
+products add it and sum its gradient.
 """
 
 from math import prod
 
-from scratchnet.backend import Array, Memory, view
+from scratchnet.backend import Array, Memory
 from scratchnet.kernels.geometry import Windows
-from scratchnet.kernels.gpu.column_sums import ColumnSums
-from scratchnet.kernels.gpu.launch import NULL, Kernel, image_strides
+from scratchnet.kernels.gpu.launch import Kernel, image_strides
 
 
 class Convolution:
-    """One convolution of a batch with its epilogue; owns its input `x`, `dx` (N, H, W, C) and the gathered windows."""
+    """One convolution of a batch with its epilogue; owns its input `x`, `dx` (N, H, W, C) and the gathered windows.
+
+    Its parameters are a matrix of `shape`: a row for each term of the kernel, one for the bias, and more that stay 0.
+    """
 
     def __init__(
         self,
@@ -23,6 +26,8 @@ class Convolution:
         windows: Windows,
         memory: Memory,
         *,
+        shape: tuple[int, int],
+        bias: bool = True,
         relu: bool = False,
         pool: bool = False,
         input_gradient: bool = True,
@@ -30,44 +35,43 @@ class Convolution:
         (height, width, channels), step = input_shape, 2 if pool else 1
         rows, columns = (outputs // step * step for outputs in windows.outputs)  # pooling leaves out an odd last one
         self.memory, self.ops, self.input_gradient = memory, memory.device.ops, input_gradient
-        self.products = images * rows * columns, filters
-        self.terms = prod(windows.size) * channels
+        self.products, terms = images * rows * columns, prod(windows.size) * channels
         constants = {
-            "IMAGES": images, "HEIGHT": height, "WIDTH": width, "CHANNELS": channels,
+            "HEIGHT": height, "WIDTH": width, "CHANNELS": channels,
             "KERNEL_H": windows.rows.size, "STRIDE_H": windows.rows.stride,
             "DILATION_H": windows.rows.dilation, "TOP": windows.rows.before,
             "KERNEL_W": windows.columns.size, "STRIDE_W": windows.columns.stride,
             "DILATION_W": windows.columns.dilation, "LEFT": windows.columns.before,
             "ROWS": rows, "COLUMNS": columns, "FILTERS": filters, "POOL": step, "RELU": int(relu),
+            "TERM_PITCH": shape[0], "FILTER_PITCH": shape[1],
         }  # fmt: skip
         self.im2col, self.col2im, self.epilogue, self.epilogue_backward = (
             Kernel(memory.device, "convolution.cu", name, memory.dtype, **constants)
             for name in ("im2col", "col2im", "epilogue", "epilogue_backward")
         )
-        self.column_sums = ColumnSums(*self.products, memory)
         self.x = memory.activation(images, input_shape)
         if input_gradient:
             self.dx = memory.activation(images, input_shape)
-        self.columns = memory.buffer(self.products[0], self.terms)
+        self.columns = memory.buffer(self.products, shape[0])
+        self.columns[:, terms : terms + bias] = 1
+        self.gathered = self.products * terms
         self.choice = memory.buffer(images, rows // step, columns // step, filters, dtype="uint8")
 
-    def forward(self, kernel: Array, bias: Array | None, y: Array) -> None:
+    def forward(self, weights: Array, y: Array) -> None:
         """y = x * kernel + bias, then the epilogue; `y` has axes N, H, W, C and may have margins around it."""
-        self.im2col(self.columns.size, self.x, self.columns)
+        self.im2col(self.gathered, self.x, self.columns)
         with self.memory.scratch() as take:
-            z = take(*self.products)
-            self.ops.matmul(self.columns, view(kernel, self.terms, -1), out=z)
-            self.epilogue(self.choice.size, z, NULL if bias is None else bias, y, *image_strides(y), self.choice)
+            z = take(self.products, weights.shape[1])
+            self.ops.matmul(self.columns, weights, out=z)
+            self.epilogue(self.choice.size, z, y, *image_strides(y), self.choice)
 
-    def backward(self, kernel: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None:
-        """Gradients of the kernel, the bias and (unless nobody asked for it) the input, into `dx`."""
+    def backward(self, weights: Array, dy: Array, dweights: Array) -> None:
+        """Gradients of the parameters and (unless nobody asked for it) the input, into `dx`."""
         with self.memory.scratch() as take:
-            dz = take(*self.products)
+            dz = take(self.products, weights.shape[1])
             self.epilogue_backward(dz.size, dy, *image_strides(dy), self.choice, dz)
-            if dbias is not None:
-                self.column_sums(dz, dbias)
-            self.ops.matmul(self.columns.T, dz, out=view(dkernel, self.terms, -1))
+            self.ops.matmul(self.columns.T, dz, out=dweights)
             if self.input_gradient:
                 dcolumns = take(*self.columns.shape)
-                self.ops.matmul(dz, view(kernel, self.terms, -1).T, out=dcolumns)
+                self.ops.matmul(dz, weights.T, out=dcolumns)
                 self.col2im(self.dx.size, dcolumns, self.dx)

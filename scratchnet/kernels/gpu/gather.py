@@ -15,9 +15,7 @@ class Gather:
     def __init__(self, device: Device, rows: int, image_shape: tuple[int, ...], dtype: Any) -> None:
         height, width, channels = image_shape
         self.threads = rows * height * width * channels
-        self.kernel = Kernel(
-            device, "gather.cu", "gather", dtype, ROWS=rows, HEIGHT=height, WIDTH=width, CHANNELS=channels
-        )
+        self.kernel = Kernel(device, "gather.cu", "gather", dtype, HEIGHT=height, WIDTH=width, CHANNELS=channels)
 
     def __call__(self, images: Array, labels: Array, order: Array, start: Array, x: Array, batch_labels: Array) -> None:
         self.kernel(self.threads, images, labels, order, start, x, *image_strides(x), batch_labels)

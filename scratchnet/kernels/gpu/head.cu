@@ -1,5 +1,5 @@
 // (Gumbel-)softmax cross-entropy, a warp a row: loss, whether the largest logit is the label's, and the gradient.
-// Constants: real, ROWS, CLASSES, FIRST_ROW (in the batch), GUMBEL (0 or 1).
+// Constants: real, CLASSES, FIRST_ROW (in the batch), GUMBEL (0 or 1).
 
 #include "philox.cuh"
 
@@ -19,10 +19,10 @@ __device__ real warp_max(real value) {
 }
 
 // now = step, 1 / temperature. A row's scaled logits stand in dlogits until its gradient takes their place.
-extern "C" __global__ void cross_entropy(const real* logits, const long long* labels, const double* now, word seed,
-                                         word stream, real per_row, real* dlogits, real* losses, real* hits) {
+extern "C" __global__ void cross_entropy(int threads, const real* logits, const long long* labels, const double* now,
+                                         word seed, word stream, real per_row, real* dlogits, real* losses, real* hits) {
     int lane = threadIdx.x % 32, row = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
-    if (row >= ROWS) return;  // a whole warp
+    if (row >= threads / 32) return;  // a whole warp
     logits += row * CLASSES, dlogits += row * CLASSES;
     int label = (int)labels[row];
     real scale = GUMBEL ? (real)now[1] : (real)1, wanted = logits[label];
@@ -50,14 +50,14 @@ extern "C" __global__ void cross_entropy(const real* logits, const long long* la
 }
 
 // The sums over the rows, by one warp; and to `metrics`, unless it is null, those of the loss of every row and of the
-// correct answers are added. ROWS is then the whole batch.
-extern "C" __global__ void totals(const real* losses, const real* hits, real* loss, long long* correct,
-                                  double* metrics) {
-    if (threadIdx.x >= 32) return;
+// correct answers are added. `rows` is then the whole batch.
+extern "C" __global__ void totals(int threads, int rows, const real* losses, const real* hits, real* loss,
+                                  long long* correct, double* metrics) {
+    if (threadIdx.x >= threads) return;
     real sum = 0, count = 0;
-    for (int row = threadIdx.x; row < ROWS; row += 32) sum += losses[row], count += hits[row];
+    for (int row = threadIdx.x; row < rows; row += 32) sum += losses[row], count += hits[row];
     sum = warp_sum(sum), count = warp_sum(count);
     if (threadIdx.x > 0) return;
     *loss = sum, *correct = (long long)count;
-    if (metrics) metrics[0] += (double)sum * ROWS, metrics[1] += count;
+    if (metrics) metrics[0] += (double)sum * rows, metrics[1] += count;
 }

@@ -50,7 +50,7 @@ class CrossEntropy:
         self.cross_entropy, self.totals = (
             Kernel(
                 memory.device, "head.cu", name, memory.dtype,
-                ROWS=rows, CLASSES=classes, FIRST_ROW=first_row, GUMBEL=int(noise is not None),
+                CLASSES=classes, FIRST_ROW=first_row, GUMBEL=int(noise is not None),
             )
             for name in ("cross_entropy", "totals")
         )  # fmt: skip
@@ -61,7 +61,7 @@ class CrossEntropy:
         self.cross_entropy(
             self.rows * WARP, self.logits, self.labels, self.now, *self.constants, self.dlogits, self.losses, self.hits
         )
-        self.totals(WARP, self.losses, self.hits, self.loss, self.correct, self.metrics)
+        self.totals(WARP, np.int32(self.rows), self.losses, self.hits, self.loss, self.correct, self.metrics)
 
     def _load_now(self) -> None:
         assert self.noise is not None

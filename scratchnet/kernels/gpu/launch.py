@@ -1,7 +1,10 @@
 """One CUDA function of a `.cu` file, compiled for a dtype and for constants, launched over a number of threads."""
 
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,20 +26,26 @@ def source(file: str) -> str:
 class Kernel:
     """`kernel(threads, *arguments)` starts at least that many threads, in blocks of 256, and is recorded.
 
-    Sizes are constants of the compilation: division by a constant costs a multiplication. Arguments are arrays and
-    NumPy scalars of exactly the types in the source. Raises ValueError for more values than the kernels can count.
+    The source is given `threads` (an int) and then the arguments: arrays and NumPy scalars of exactly its types. What
+    an index is divided by is a constant of the compilation, as that costs a multiplication; how many images there are
+    is not, so that no batch size compiles anything anew. Raises ValueError for more values than can be counted.
     """
 
     def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int) -> None:
         assert device.cuda is not None
         self.dtype = dtype
-        self.function = device.cuda.kernel(source(file), name, {"real": REAL[str(dtype)], **constants})
+        self.function = _compiled(device.cuda, source(file), name, real=REAL[str(dtype)], **constants)
 
     def __call__(self, threads: int, *arguments: Array | np.generic) -> None:
         largest = max(threads, *(argument.size for argument in arguments if argument.dtype == self.dtype), 0)
         if largest > MOST:
             raise ValueError(f"{largest} values in one array are more than a kernel can count: lower the batch size")
-        run(self.function, (-(-threads // THREADS),), (THREADS,), arguments)
+        run(self.function, (-(-threads // THREADS),), (THREADS,), (np.int32(threads), *arguments))
+
+
+@cache
+def _compiled(cuda: Any, source: str, name: str, **constants: int | str) -> Callable[..., None]:
+    return cuda.kernel(source, name, constants)
 
 
 def image_strides(image: Array) -> tuple[np.int32, ...]:

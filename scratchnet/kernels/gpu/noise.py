@@ -18,14 +18,13 @@ class Noise:
         self.clock, self.first_row, self.device = clock, first_row, memory.device
         columns = prod(shape)
         self.key = np.uint64(seed), np.uint64(stream)
-        self.sizes = np.int32(rows), np.int32(columns)
         self.threads = rows * -(-columns // TICK)
         self.now = memory.buffer(2, dtype=np.int64)
-        self.kernel = Kernel(memory.device, "noise.cu", "noise", memory.dtype)
+        self.kernel = Kernel(memory.device, "noise.cu", "noise", memory.dtype, COLUMNS=columns)
 
     def draw(self, out: Array) -> None:
         prepare(self._load_now)
-        self.kernel(self.threads, self.now, *self.key, out, *self.sizes)
+        self.kernel(self.threads, self.now, *self.key, out)
 
     def _load_now(self) -> None:
         self.device.load(np.array([self.clock.step, self.clock.row + self.first_row]), out=self.now)

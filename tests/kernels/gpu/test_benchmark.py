@@ -52,6 +52,7 @@ class Card(KernelDevice):
         super().__init__()
         self.cuda = HostCuda()
         self.cuda.stream = SimpleNamespace(synchronize=lambda: None)  # type: ignore[attr-defined]
+        self.capture = lambda calls: lambda: [function(*arguments) for function, arguments in calls] and None
         self.cublas = SimpleNamespace(product=lambda a, b, out: np.matmul(a, b, out=out))
 
 
@@ -80,7 +81,7 @@ def test_it_runs_and_leaves_out_who_fails(monkeypatch: pytest.MonkeyPatch, capsy
     device = Card()
     switches = torch.backends.cuda.matmul, torch.backends.cudnn
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    for name, value in {"IMAGES": 4, "TEST_IMAGES": 4, "WARM": 1, "EPOCHS": 1, "SIZE": 8, "CUDA": "cpu"}.items():
+    for name, value in {"WARM": 1, "CUDA": "cpu", "why_not_torch": lambda: None}.items():
         monkeypatch.setattr(gpu_step, name, value)
     monkeypatch.setattr(gpu_step, "get_device", lambda name: device)
     monkeypatch.setattr(gpu_step, "kernels", lambda contender: contender.step(0) or 41)
@@ -91,7 +92,8 @@ def test_it_runs_and_leaves_out_who_fails(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     pipe = SimpleNamespace(Pipe=PIPE, Process=Thread)
     monkeypatch.setattr(timing.multiprocessing, "get_context", lambda kind: pipe)
-    monkeypatch.setattr(sys, "argv", ["gpu_step", "--recipe", "valid-padding", "--precision", "tf32", "--rounds", "2"])
+    arguments = "--recipe valid-padding --precision tf32 --rounds 2 --images 4 --epochs 1 --square 8"
+    monkeypatch.setattr(sys, "argv", ["gpu_step", *arguments.split()])
     try:
         gpu_step.main()
     finally:

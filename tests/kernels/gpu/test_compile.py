@@ -23,17 +23,17 @@ SOURCES = {path.name: text_of(path.name) for path in sorted(FOLDER.glob("*.cu"))
 ARCHITECTURES = "sm_80", "sm_90"
 OF_CUPY = "-ftz=true", "--device-as-default-execution-space"  # which CuPy 14 adds to ours
 CONVOLUTION = {
-    "IMAGES": 64, "HEIGHT": 16, "WIDTH": 16, "CHANNELS": 32, "KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1,
+    "HEIGHT": 16, "WIDTH": 16, "CHANNELS": 32, "KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1,
     "DILATION_H": 1, "DILATION_W": 1, "TOP": 1, "LEFT": 1, "ROWS": 16, "COLUMNS": 16, "FILTERS": 64, "POOL": 2,
-    "RELU": 1,
+    "RELU": 1, "TERM_PITCH": 296, "FILTER_PITCH": 64,
 }  # fmt: skip
 CONSTANTS: dict[str, dict[str, int]] = {
-    "adam.cu": {"SIZE": 1000},
-    "column_sums.cu": {"ROWS": 16384, "COLUMNS": 70, "SLABS": 128},
+    "adam.cu": {},
     "convolution.cu": CONVOLUTION,
-    "gather.cu": {"ROWS": 64, "HEIGHT": 32, "WIDTH": 32, "CHANNELS": 3},
-    "head.cu": {"ROWS": 64, "CLASSES": 100, "FIRST_ROW": 0, "GUMBEL": 1},
-    "noise.cu": {},
+    "dense.cu": {"UNITS": 100},
+    "gather.cu": {"HEIGHT": 32, "WIDTH": 32, "CHANNELS": 3},
+    "head.cu": {"CLASSES": 100, "FIRST_ROW": 0, "GUMBEL": 1},
+    "noise.cu": {"COLUMNS": 100},
     "reduce.cu": {},
 }
 CASES = [

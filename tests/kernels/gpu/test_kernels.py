@@ -1,6 +1,8 @@
 """The CUDA kernels, run on the host or on a GPU, against the loops that define them and against NumPy."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,13 @@ from scratchnet.backend import Clock, Memory, get_device, noise
 from scratchnet.heads import GumbelSoftmaxCrossEntropy
 from scratchnet.kernels.geometry import windows
 from scratchnet.kernels.gpu.adam import Adam
-from scratchnet.kernels.gpu.column_sums import ColumnSums
 from scratchnet.kernels.gpu.convolution import Convolution
+from scratchnet.kernels.gpu.dense import Dense
 from scratchnet.kernels.gpu.gather import Gather
 from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
 from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
 from scratchnet.kernels.gpu.noise import Noise
+from scratchnet.layers.layer import PITCH, Vector
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 from tests.reference import reference, strategies
 from tests.reference.checks import TOLERANCE, assert_close
@@ -41,6 +44,31 @@ def guarded(device: Any, array: np.ndarray) -> tuple[Any, Any]:
     return whole[GUARD : GUARD + array.size].reshape(array.shape), whole
 
 
+@contextmanager
+def exact_products(device: Any) -> Iterator[None]:
+    """Meanwhile float32 products are not rounded to TF32: the loops are not either."""
+    before, device.precision = device.precision, "fp32"
+    yield
+    device.precision = before
+
+
+def joined(device: Any, kernel: np.ndarray, bias: np.ndarray | None) -> tuple[Any, dict[str, Any], Any]:
+    """Kernel and bias as the one matrix that the kernels take, views of both, and the array in whose middle it is."""
+    arrays = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
+    vector = Vector({name: array.shape for name, array in arrays.items()}, joined=True)
+    part, whole = guarded(device, np.zeros(vector.size, kernel.dtype))
+    views = vector.views(part)
+    for name, array in arrays.items():
+        views[name][...] = to_device(device, array)[0]
+    return vector.matrix(part), views, whole
+
+
+def assert_padding(matrix: np.ndarray, *views: np.ndarray) -> None:
+    """What lies beside kernel and bias is still 0, and there is as much of it as tensor cores want."""
+    assert np.count_nonzero(matrix) == sum(map(np.count_nonzero, views))
+    assert all(length % PITCH == 0 for length in matrix.shape)
+
+
 def assert_margins(*wholes: Any) -> None:
     for whole in wholes:
         assert not whole[:GUARD].any()
@@ -59,18 +87,18 @@ def test_a_launch_covers_every_element_once(
     device: Any, threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     (tmp_path / "count.cu").write_text(
-        'extern "C" __global__ void count(real* seen) {\n'
-        "    int e = blockIdx.x * blockDim.x + threadIdx.x;\n    if (e < SIZE) seen[e] += 1;\n}\n"
+        'extern "C" __global__ void count(int threads, real* seen) {\n'
+        "    int e = blockIdx.x * blockDim.x + threadIdx.x;\n    if (e < threads) seen[e] += 1;\n}\n"
     )
     monkeypatch.setattr("scratchnet.kernels.gpu.launch.__file__", str(tmp_path / "launch.py"))
     seen, whole = guarded(device, np.zeros(threads))
-    Kernel(device, "count.cu", "count", np.dtype("float64"), SIZE=threads)(threads, seen)
+    Kernel(device, "count.cu", "count", np.dtype("float64"))(threads, seen)
     assert (seen == 1).all()
     assert_margins(whole)
 
 
 def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
-    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"), SIZE=1)
+    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
     with pytest.raises(ValueError, match="lower the batch size"):
         kernel(MOST + 1)
     view = np.broadcast_to(np.float64(0), MOST + 1)  # of which few threads read a part, as a large stride has it
@@ -94,7 +122,7 @@ def test_the_grid_is_within_what_cuda_allows() -> None:
 @NEEDS_COMPILER
 def test_the_host_refuses_arguments_of_other_types() -> None:
     device = KernelDevice()
-    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"), SIZE=3)
+    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
     single, double = to_device(device, np.zeros(5), dtype="float32"), to_device(device, np.zeros(5))
     with pytest.raises(AssertionError, match="float32 where real"):
         kernel(3, *single * 5)
@@ -129,7 +157,7 @@ def test_gather_is_the_batch_divided_by_255(device: Any, dtype: str, margins: An
     )
     np.testing.assert_array_equal(device.to_host(batch_labels), labels[chosen])
     assert_margins(whole)
-    assert padded.sum() == pytest.approx(x.sum())  # nothing beside it
+    assert float(padded.sum()) == pytest.approx(float(x.sum()))  # nothing beside it
 
 
 @DTYPES
@@ -156,43 +184,78 @@ def test_convolution_and_its_epilogue(
     expected = [y, *reference.conv2d_backward(x, kernel, dz * (z > 0) if relu else dz, *arguments)]
 
     memory = Memory(device, dtype)
-    work = Convolution(case.batch, case.input_shape, case.filters, geometry, memory, relu=relu, pool=pool)
+    (weights, views, whole), (dweights, dviews, dwhole) = (
+        joined(device, kernel, offset if bias else None) for _ in range(2)
+    )
+    sizes = case.batch, case.input_shape, case.filters, geometry, memory
+    work = Convolution(*sizes, shape=weights.shape, bias=bias, relu=relu, pool=pool)
     around = ((1, 2), (2, 1)) if margin else ((0, 0), (0, 0))
     outs = [memory.padded_activation(case.batch, y.shape[1:], around)[0] for _ in range(2)]
-    (w, b, dw, db), wholes = zip(*(guarded(device, a) for a in (kernel, offset, kernel, offset)), strict=True)
-    for _ in range(2):  # the second time on buffers that the first has left dirty
-        work.x[...], outs[1][...] = to_device(device, x, dy)
-        work.forward(w, b if bias else None, outs[0])
-        work.backward(w, outs[1], dw, db if bias else None)
-    results = [outs[0], work.dx, dw, db]
-    for actual, want in list(zip(results, expected, strict=True))[: 4 if bias else 3]:
+    with exact_products(device):
+        for _ in range(2):  # the second time on buffers that the first has left dirty
+            work.x[...], outs[1][...] = to_device(device, x, dy)
+            work.forward(weights, outs[0])
+            work.backward(weights, outs[1], dweights)
+    for actual, want in zip([outs[0], work.dx, *dviews.values()], expected, strict=False):
         assert_close(device.to_host(actual), want, TOLERANCE[dtype])
-    assert_margins(*wholes)
+    assert_margins(whole, dwhole)
+    assert_padding(device.to_host(weights), *map(device.to_host, views.values()))
+    assert_padding(device.to_host(dweights), *map(device.to_host, dviews.values()))
 
 
 def test_of_equal_values_the_first_is_the_maximum_and_nan_stays(device: Any) -> None:
     memory = Memory(device, "float64")
-    work = Convolution(1, (2, 4, 1), 1, windows((2, 4, 1), (1, 1), (1, 1), "valid"), memory, relu=True, pool=True)
+    weights, _, _ = joined(device, np.ones((1, 1, 1, 1)), None)
+    geometry = windows((2, 4, 1), (1, 1), (1, 1), "valid")
+    work = Convolution(1, (2, 4, 1), 1, geometry, memory, shape=weights.shape, bias=False, relu=True, pool=True)
     work.x[...] = to_device(device, np.array([[1.0, 2, 3, 4], [2, 2, np.nan, 5]])[None, :, :, None])[0]
-    one, dkernel, y, dy = to_device(
-        device, *(np.full((1, 1, n, 1), value) for n, value in ((1, 1.0), (1, 0.0), (2, 0.0), (2, 7.0)))
-    )
-    work.forward(one, None, y)
-    work.backward(one, dy, dkernel, None)
+    y, dy = to_device(device, np.zeros((1, 1, 2, 1)), np.full((1, 1, 2, 1), 7.0))
+    work.forward(weights, y)
+    work.backward(weights, dy, weights.copy())
     np.testing.assert_array_equal(device.to_host(y).ravel(), [2, np.nan])
     np.testing.assert_array_equal(device.to_host(work.dx)[0, :, :2, 0], [[0, 7], [0, 0]])
 
 
 @DTYPES
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (8, 31), (64, 33), (65, 5), (700, 100), (9000, 32)])
-def test_column_sums(device: Any, dtype: str, rows: int, columns: int) -> None:
-    values = np.random.default_rng(rows).standard_normal((rows, columns)).astype(dtype)
-    out, whole = guarded(device, np.full(columns, np.nan, dtype))
-    sums = ColumnSums(rows, columns, Memory(device, dtype))
-    sums(to_device(device, values)[0], out)
-    assert_close(device.to_host(out), values.astype(np.float64).sum(0), TOLERANCE[dtype])
-    assert_margins(whole)
-    assert sums.slabs * 8 <= max(rows, 8), "a slab without rows"
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("rows", "inputs", "units"), [(1, 1, 1), (5, 8, 16), (9, 15, 7), (40, 70, 30)])
+def test_dense_and_its_relu(
+    device: Any, dtype: str, bias: bool, relu: bool, rows: int, inputs: int, units: int
+) -> None:
+    source = np.random.default_rng(rows)
+    x, kernel, offset, dy = (
+        source.standard_normal(shape).astype(dtype) for shape in ((rows, inputs), (inputs, units), units, (rows, units))
+    )
+    z = reference.dense(x, kernel, offset * bias)
+    dz = np.where(z > 0, dy, 0) if relu else dy
+    (weights, views, whole), (dweights, dviews, dwhole) = (
+        joined(device, kernel, offset if bias else None) for _ in range(2)
+    )
+    memory = Memory(device, dtype)
+    work = Dense(rows, inputs, units, memory, shape=weights.shape, bias=bias, relu=relu)
+    wide, dwide = memory.buffer(rows, units + 3), memory.buffer(rows, units + 5)
+    with exact_products(device):
+        for _ in range(2):
+            work.x[...], dwide[:, :units] = to_device(device, x, dy)
+            work.forward(weights, wide[:, :units])
+            work.backward(weights, wide[:, :units], dwide[:, :units], dweights)
+    expected = [np.maximum(z, 0) if relu else z, *reference.dense_backward(x, kernel, dz)]
+    for actual, want in zip([wide[:, :units], work.dx, *dviews.values()], expected, strict=False):
+        assert_close(device.to_host(actual), want, TOLERANCE[dtype])
+    assert not wide[:, units:].any()
+    assert not dwide[:, units:].any()
+    assert_margins(whole, dwhole)
+    assert_padding(device.to_host(weights), *map(device.to_host, views.values()))
+    assert_padding(device.to_host(dweights), *map(device.to_host, dviews.values()))
+
+
+def test_the_relu_of_a_dense_layer_lets_nan_pass(device: Any) -> None:
+    weights, _, _ = joined(device, np.ones((1, 1)), None)
+    work = Dense(3, 1, 1, Memory(device, "float64"), shape=weights.shape, bias=False, relu=True)
+    work.x[...], (y,) = to_device(device, np.array([[np.nan], [-1], [2]]))[0], to_device(device, np.zeros((3, 1)))
+    work.forward(weights, y)
+    np.testing.assert_array_equal(device.to_host(y).ravel(), [np.nan, 0, 2])
 
 
 @DTYPES
