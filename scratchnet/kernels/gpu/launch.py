@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ def source(file: str) -> str:
 class Kernel:
     """`kernel(threads, *arguments)` starts at least that many threads, in blocks of 256, and is recorded.
 
-    The source is given `threads` (an int) and then the arguments: arrays and NumPy scalars of exactly its types. What
-    an index is divided by is a constant of the compilation, as that costs a multiplication; how many images there are
-    is not, so that no batch size compiles anything anew. Raises ValueError for more values than can be counted.
+    The source is given `threads` (an int) and then the arguments: arrays and NumPy scalars of exactly its types, and
+    after an array that may not be contiguous its strides. What an index is divided by is a constant of the compilation,
+    as that costs a multiplication; how many images there are is not, so that no batch size compiles anything anew.
+    Raises ValueError for more values than can be counted.
     """
 
     def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int) -> None:
@@ -40,6 +42,9 @@ class Kernel:
         largest = max(threads, *(argument.size for argument in arguments if argument.dtype == self.dtype), 0)
         if largest > MOST:
             raise ValueError(f"{largest} values in one array are more than a kernel can count: lower the batch size")
+        for argument, strides in pairwise((*arguments, NULL)):
+            lies_together = not argument.shape or argument.flags.c_contiguous
+            assert lies_together or isinstance(strides, np.int32), f"strides {argument.strides} no kernel is told of"
         run(self.function, (-(-threads // THREADS),), (THREADS,), (np.int32(threads), *arguments))
 
 

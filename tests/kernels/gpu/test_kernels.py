@@ -106,6 +106,15 @@ def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
         kernel(1, view)
 
 
+def test_a_launch_refuses_strides_that_the_kernel_is_not_told(device: Any) -> None:
+    kernel = Kernel(device, "dense.cu", "relu", np.dtype("float64"), UNITS=2)
+    (wide,) = to_device(device, -np.ones((3, 5)))
+    with pytest.raises(AssertionError, match="no kernel is told of"):
+        kernel(6, wide[:, :2], np.uintp(0))
+    kernel(6, wide[:, :2], np.int32(5))
+    np.testing.assert_array_equal(device.to_host(wide), [[0, 0, -1, -1, -1]] * 3)
+
+
 def test_the_grid_is_within_what_cuda_allows() -> None:
     seen: list[Any] = []
     kernel = object.__new__(Kernel)
