@@ -86,9 +86,8 @@ def trainer(setting: Run, device: Any, dtype: str = "float32") -> Trainer:
 def ours(setting: Run) -> Iterator[Step]:
     import cupy
 
-    device: Any = get_device("gpu")
-    device.precision = setting.precision
-    with trainer(setting, device) as training:
+    device: Any = get_device("gpu", setting.precision)
+    with device.session(), trainer(setting, device) as training:
         engine: Any = training.engine
         size = setting.batch_size
 
@@ -226,8 +225,7 @@ def kernels(contender: Step) -> int | str:
 
 def epochs_seconds(setting: Run) -> float:
     """The time of `epochs` epochs of training and evaluation, after one that compiles and captures."""
-    device: Any = get_device("gpu")
-    device.precision = setting.precision
+    device = get_device("gpu", setting.precision)
     with trainer(setting, device) as training:
         for epoch in range(1, setting.epochs + 2):
             training.train_epoch(epoch)
@@ -244,13 +242,13 @@ def first_gradients(setting: Run, device: Any, dtype: str) -> np.ndarray:
         return device.to_host(training.engine.arrays["gradients"][0]).astype(np.float64)
 
 
-def differences(setting: Run, device: Any) -> list[list[str]]:
+def differences(setting: Run) -> list[list[str]]:
     """For each precision: the gradients' distance from float64's, of the norms and of the largest entries."""
-    exact, rows = first_gradients(setting, device, "float64"), []
-    for device.precision in PRECISIONS:
-        error = first_gradients(setting, device, "float32") - exact
+    exact, rows = first_gradients(setting, get_device("gpu"), "float64"), []
+    for precision in PRECISIONS:
+        error = first_gradients(setting, get_device("gpu", precision), "float32") - exact
         relative = np.linalg.norm(error) / np.linalg.norm(exact), abs(error).max() / abs(exact).max()
-        rows.append([device.precision, *(f"{value:.1e}" for value in relative)])
+        rows.append([precision, *(f"{value:.1e}" for value in relative)])
     return rows
 
 
@@ -262,8 +260,7 @@ def floors(setting: Run) -> tuple[float, float]:
     """
     import cupy
 
-    device: Any = get_device("gpu")
-    device.precision = setting.precision
+    device: Any = get_device("gpu", setting.precision)
     a, b, out = (cupy.ones((setting.square, setting.square), np.float32) for _ in range(3))
 
     def milliseconds(work: Callable[[], Any]) -> float:
@@ -277,8 +274,9 @@ def floors(setting: Run) -> tuple[float, float]:
             times.append(cupy.cuda.get_elapsed_time(start, end))
         return min(times)
 
-    per_multiply_add = milliseconds(lambda: device.cublas.product(a, b, out)) / setting.square**3
-    per_byte = milliseconds(lambda: cupy.copyto(out, a)) / (2 * a.nbytes)
+    with device.session():
+        per_multiply_add = milliseconds(lambda: device.cublas.product(a, b, out)) / setting.square**3
+        per_byte = milliseconds(lambda: cupy.copyto(out, a)) / (2 * a.nbytes)
     network = setting.network()
     inputs = sum(int(np.prod(layer.input_shape)) for layer in network.layers if isinstance(layer, Conv2D | Dense))
     numbers = 4 * setting.batch_size * inputs + 7 * network.count_parameters()
@@ -343,7 +341,7 @@ def main() -> None:
             setting = Run(recipe, RECIPES[recipe].batch_size, 1, precision=precision, **sizes)
             compare(setting, arguments.rounds)
         print(f"\n{recipe}, gradients of the first step against float64's")
-        print(report.table(("precision", "norm", "largest"), differences(setting, get_device("gpu"))), flush=True)
+        print(report.table(("precision", "norm", "largest"), differences(setting)), flush=True)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Card(KernelDevice):
         super().__init__()
         self.cuda = HostCuda()
         self.cuda.stream = SimpleNamespace(synchronize=lambda: None)  # type: ignore[attr-defined]
-        self.capture = lambda calls: lambda: [function(*arguments) for function, arguments in calls] and None
+        self.capture = lambda calls, owners: lambda: [function(*arguments) for function, arguments in calls] and None
         self.cublas = SimpleNamespace(product=lambda a, b, out: np.matmul(a, b, out=out))
 
 
@@ -83,7 +83,7 @@ def test_it_runs_and_leaves_out_who_fails(monkeypatch: pytest.MonkeyPatch, capsy
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     for name, value in {"WARM": 1, "CUDA": "cpu", "why_not_torch": lambda: None}.items():
         monkeypatch.setattr(gpu_step, name, value)
-    monkeypatch.setattr(gpu_step, "get_device", lambda name: device)
+    monkeypatch.setattr(gpu_step, "get_device", lambda name, precision="": device)
     monkeypatch.setattr(gpu_step, "kernels", lambda contender: contender.step(0) or 41)
     monkeypatch.setitem(gpu_step.RECIPES, "valid-padding", SimpleNamespace(network=network, batch_size=4))  # type: ignore[arg-type]
     monkeypatch.setattr(gpu_step, "time_round", lambda contender, steps: TIME_ROUND(contender, 4))

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,11 @@ GUARD = 300  # numbers, more than a block of threads
 @pytest.fixture(
     scope="module", params=[pytest.param("host", marks=NEEDS_COMPILER), pytest.param("gpu", marks=pytest.mark.gpu)]
 )
-def device(request: pytest.FixtureRequest) -> Any:
-    return KernelDevice() if request.param == "host" else get_device("gpu")
+def device(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The loops do not round factors to TF32, and the device is not to either."""
+    device: Any = KernelDevice() if request.param == "host" else get_device("gpu", "fp32")
+    with device.session():
+        yield device
 
 
 def guarded(device: Any, array: np.ndarray) -> tuple[Any, Any]:
@@ -42,14 +44,6 @@ def guarded(device: Any, array: np.ndarray) -> tuple[Any, Any]:
     whole = device.to_device(np.zeros(array.size + 2 * GUARD, array.dtype))
     whole[GUARD : GUARD + array.size] = device.to_device(array.ravel())
     return whole[GUARD : GUARD + array.size].reshape(array.shape), whole
-
-
-@contextmanager
-def exact_products(device: Any) -> Iterator[None]:
-    """Meanwhile float32 products are not rounded to TF32: the loops are not either."""
-    before, device.precision = device.precision, "fp32"
-    yield
-    device.precision = before
 
 
 def joined(device: Any, kernel: np.ndarray, bias: np.ndarray | None) -> tuple[Any, dict[str, Any], Any]:
@@ -200,11 +194,10 @@ def test_convolution_and_its_epilogue(
     work = Convolution(*sizes, shape=weights.shape, bias=bias, relu=relu, pool=pool)
     around = ((1, 2), (2, 1)) if margin else ((0, 0), (0, 0))
     outs = [memory.padded_activation(case.batch, y.shape[1:], around)[0] for _ in range(2)]
-    with exact_products(device):
-        for _ in range(2):  # the second time on buffers that the first has left dirty
-            work.x[...], outs[1][...] = to_device(device, x, dy)
-            work.forward(weights, outs[0])
-            work.backward(weights, outs[1], dweights)
+    for _ in range(2):  # the second time on buffers that the first has left dirty
+        work.x[...], outs[1][...] = to_device(device, x, dy)
+        work.forward(weights, outs[0])
+        work.backward(weights, outs[1], dweights)
     for actual, want in zip([outs[0], work.dx, *dviews.values()], expected, strict=False):
         assert_close(device.to_host(actual), want, TOLERANCE[dtype])
     assert_margins(whole, dwhole)
@@ -244,11 +237,10 @@ def test_dense_and_its_relu(
     memory = Memory(device, dtype)
     work = Dense(rows, inputs, units, memory, shape=weights.shape, bias=bias, relu=relu)
     wide, dwide = memory.buffer(rows, units + 3), memory.buffer(rows, units + 5)
-    with exact_products(device):
-        for _ in range(2):
-            work.x[...], dwide[:, :units] = to_device(device, x, dy)
-            work.forward(weights, wide[:, :units])
-            work.backward(weights, wide[:, :units], dwide[:, :units], dweights)
+    for _ in range(2):
+        work.x[...], dwide[:, :units] = to_device(device, x, dy)
+        work.forward(weights, wide[:, :units])
+        work.backward(weights, wide[:, :units], dwide[:, :units], dweights)
     expected = [np.maximum(z, 0) if relu else z, *reference.dense_backward(x, kernel, dz)]
     for actual, want in zip([wide[:, :units], work.dx, *dviews.values()], expected, strict=False):
         assert_close(device.to_host(actual), want, TOLERANCE[dtype])
