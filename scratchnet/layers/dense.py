@@ -5,8 +5,6 @@ from math import prod
 from scratchnet.arguments import positive_integer
 from scratchnet.backend import Array, view
 from scratchnet.initializers import Initializer, get_initializer
-from scratchnet.kernels.gpu import dense as gpu
-from scratchnet.layers.activations import ReLU
 from scratchnet.layers.layer import Layer
 
 
@@ -19,7 +17,6 @@ class Dense(Layer):
     dbias: Array
 
     multiplies = True
-    relu = False  # absorbed from the layer that follows, by a GPU's kernels
 
     def __init__(
         self,
@@ -40,44 +37,26 @@ class Dense(Layer):
             self.shapes["bias"] = (self.units,)
         return (self.units,)
 
-    def absorb(self, layer: Layer) -> bool:
-        if self.device.cuda is None or self.relu or type(layer) is not ReLU:
-            return False
-        self.relu = True
-        return True
-
     def allocate(self) -> None:
-        self.on_gpu: gpu.Dense | None = None
         if self.device.cuda is None:
             super().allocate()
+            self.inputs, self.weights, self.dweights, self.adds_bias = self.x, self.kernel, self.dkernel, self.use_bias
             return
-        self.weights, self.dweights = (self.vector.matrix(part) for part in self.flat[:2])
-        self.on_gpu = gpu.Dense(
-            self.share.size,
-            self.input_shape[0],
-            self.units,
-            self.memory,
-            shape=self.weights.shape,
-            bias=self.use_bias,
-            relu=self.relu,
-            input_gradient=self.input_gradient,
-        )
-        self.x, self.dx = self.on_gpu.x, self.on_gpu.dx
+        # On a GPU the bias is the kernel of one more input, which is 1: the products add it and sum its gradient.
+        self.weights, self.dweights = (self.vector.matrix(part)[:, : self.units] for part in self.flat[:2])
+        self.inputs, dinputs = (self.memory.buffer(self.share.size, len(self.weights)) for _ in range(2))
+        features = self.input_shape[0]
+        self.inputs[:, features : features + self.use_bias] = 1
+        self.x, self.dx, self.adds_bias = self.inputs[:, :features], dinputs[:, :features], False
 
     def compute(self, training: bool) -> None:
-        if self.on_gpu is not None:
-            self.on_gpu.forward(self.weights, self.y)
-            return
-        self.ops.matmul(self.x, self.kernel, out=self.y)
-        if self.use_bias:
+        self.ops.matmul(self.inputs, self.weights, out=self.y)
+        if self.adds_bias:
             self.ops.add(self.y, self.bias, out=self.y)
 
     def compute_gradients(self) -> None:
-        if self.on_gpu is not None:
-            self.on_gpu.backward(self.weights, self.y, self.dy, self.dweights)
-            return
-        self.ops.matmul(self.x.T, self.dy, out=self.dkernel)
-        if self.use_bias:
+        self.ops.matmul(self.inputs.T, self.dy, out=self.dweights)
+        if self.adds_bias:
             self.ops.sum(self.dy, axis=0, out=self.dbias)
         if self.input_gradient:
             self.ops.matmul(self.dy, self.kernel.T, out=self.dx)

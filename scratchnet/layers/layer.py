@@ -255,8 +255,8 @@ class Layer(Module):
         Raises ValueError where the shape does not fit the layer, TypeError for a dtype other than float32 and float64.
         """
         output_shape = self.configure(input_shape, dtype, as_device(device))
-        vectors = self.vector, self.vector, self.state_vector
-        self.attach(*(self.device.zeros(vector.size, self.dtype) for vector in vectors))
+        sizes = self.vector.size, self.vector.size, self.state_vector.size
+        self.attach(*(self.device.zeros(size, self.dtype) for size in sizes))
         self.initialize(seed)
         return output_shape
 

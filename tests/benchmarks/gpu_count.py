@@ -25,7 +25,7 @@ from tests.benchmarks.setting import CLASSES, IMAGE_SHAPE, chosen_recipes, optio
 
 BANDWIDTH, NODE, GRAPH = 3350.0, 0.6, 15.0  # of an H100: its memory's GB/s by NVIDIA; µs of a node and of a launch
 HEADS = {"softmax": SoftmaxCrossEntropy, "gumbel": GumbelSoftmaxCrossEntropy}
-IN_PLACE = {"adam": ("parameter", "m", "v"), "relu": ("y",), "relu_backward": ("dy",)}
+IN_PLACE = {"adam": 3}  # how many of its last arrays a kernel both reads and writes
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,8 @@ class Launch:
 
     @property
     def bytes_moved(self) -> int:
-        return sum(array.nbytes for array in (*self.arrays, *self.arrays[len(self.arrays) - self.changed :]))
-
-    @property
-    def changed(self) -> int:
-        """How many of the last arrays are changed in place."""
-        return len(IN_PLACE.get(self.name, ()))
+        twice = self.arrays[len(self.arrays) - IN_PLACE.get(self.name, 0) :]
+        return sum(array.nbytes for array in (*self.arrays, *twice))
 
 
 class Nothing:
@@ -94,7 +90,8 @@ def recorded(recipe: str, head: str, sizes: Sequence[int]) -> tuple[Counted, lis
 def _launch(function: Any, arguments: Any) -> Launch:
     if isinstance(function, partial) and function.func is nothing:
         return Launch(function.args[0], tuple(array for array in arguments[2] if isinstance(array, np.ndarray)))
-    return Launch("ufunc", tuple(array for array in arguments if isinstance(array, np.ndarray)))
+    out = function.keywords.get("out") if isinstance(function, partial) else None
+    return Launch("ufunc", tuple(array for array in (*arguments, out) if isinstance(array, np.ndarray)))
 
 
 def main() -> None:
@@ -115,7 +112,7 @@ def main() -> None:
             rows.append((f"{recipe}, {head}", len(launches), products, len(launches) - products - others, others,
                          moved / 1e6, launching, moving, launching + moving))  # fmt: skip
     print(f"counted, not measured: {chosen.bandwidth:g} GB/s, {chosen.node:g} us a node, {chosen.graph:g} us a graph")
-    header = "a step of", "launches", "products", "kernels", "copies, fills", "MB", "us launching", "us moving", "us"
+    header = "a step of", "launches", "products", "kernels", "ufuncs", "MB", "us launching", "us moving", "us"
     print(report.table(header, rows))
 
 

@@ -30,7 +30,6 @@ CONVOLUTION = {
 CONSTANTS: dict[str, dict[str, int]] = {
     "adam.cu": {},
     "convolution.cu": CONVOLUTION,
-    "dense.cu": {"UNITS": 100},
     "gather.cu": {"HEIGHT": 32, "WIDTH": 32, "CHANNELS": 3},
     "head.cu": {"CLASSES": 100, "FIRST_ROW": 0, "GUMBEL": 1},
     "noise.cu": {"COLUMNS": 100},

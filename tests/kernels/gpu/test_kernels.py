@@ -14,11 +14,11 @@ from scratchnet.heads import GumbelSoftmaxCrossEntropy
 from scratchnet.kernels.geometry import windows
 from scratchnet.kernels.gpu.adam import Adam
 from scratchnet.kernels.gpu.convolution import Convolution
-from scratchnet.kernels.gpu.dense import Dense
 from scratchnet.kernels.gpu.gather import Gather
 from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
 from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
 from scratchnet.kernels.gpu.noise import Noise
+from scratchnet.layers import Dense
 from scratchnet.layers.layer import PITCH, Vector
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 from tests.reference import reference, strategies
@@ -101,12 +101,10 @@ def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
 
 
 def test_a_launch_refuses_strides_that_the_kernel_is_not_told(device: Any) -> None:
-    kernel = Kernel(device, "dense.cu", "relu", np.dtype("float64"), UNITS=2)
-    (wide,) = to_device(device, -np.ones((3, 5)))
+    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
+    (wide,) = to_device(device, np.ones((3, 5)))
     with pytest.raises(AssertionError, match="no kernel is told of"):
-        kernel(6, wide[:, :2], np.uintp(0))
-    kernel(6, wide[:, :2], np.int32(5))
-    np.testing.assert_array_equal(device.to_host(wide), [[0, 0, -1, -1, -1]] * 3)
+        kernel(6, wide[:, :2], wide, wide, wide, wide)
 
 
 def test_the_grid_is_within_what_cuda_allows() -> None:
@@ -219,44 +217,22 @@ def test_of_equal_values_the_first_is_the_maximum_and_nan_stays(device: Any) -> 
 
 
 @DTYPES
-@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("rows", "inputs", "units"), [(1, 1, 1), (5, 8, 16), (9, 15, 7), (40, 70, 30)])
-def test_dense_and_its_relu(
-    device: Any, dtype: str, bias: bool, relu: bool, rows: int, inputs: int, units: int
-) -> None:
-    source = np.random.default_rng(rows)
-    x, kernel, offset, dy = (
-        source.standard_normal(shape).astype(dtype) for shape in ((rows, inputs), (inputs, units), units, (rows, units))
-    )
-    z = reference.dense(x, kernel, offset * bias)
-    dz = np.where(z > 0, dy, 0) if relu else dy
-    (weights, views, whole), (dweights, dviews, dwhole) = (
-        joined(device, kernel, offset if bias else None) for _ in range(2)
-    )
-    memory = Memory(device, dtype)
-    work = Dense(rows, inputs, units, memory, shape=weights.shape, bias=bias, relu=relu)
-    wide, dwide = memory.buffer(rows, units + 3), memory.buffer(rows, units + 5)
+def test_dense(device: Any, dtype: str, bias: bool, rows: int, inputs: int, units: int) -> None:
+    source, layer = np.random.default_rng(rows), Dense(units, use_bias=bias)
+    layer.build((inputs,), dtype, device)
+    arrays = [source.standard_normal(shape).astype(dtype) for shape in ((rows, inputs), (inputs, units), (rows, units))]
+    (x, kernel, dy), offset = arrays, source.standard_normal(units).astype(dtype) * bias
+    for parameter, value in zip(layer.parameters.values(), (kernel, offset), strict=False):
+        parameter[...] = to_device(device, value)[0]
     for _ in range(2):
-        work.x[...], dwide[:, :units] = to_device(device, x, dy)
-        work.forward(weights, wide[:, :units])
-        work.backward(weights, wide[:, :units], dwide[:, :units], dweights)
-    expected = [np.maximum(z, 0) if relu else z, *reference.dense_backward(x, kernel, dz)]
-    for actual, want in zip([wide[:, :units], work.dx, *dviews.values()], expected, strict=False):
+        y, dx = layer.forward(to_device(device, x)[0]), layer.backward(to_device(device, dy)[0])
+    expected = [reference.dense(x, kernel, offset), *reference.dense_backward(x, kernel, dy)]
+    for actual, want in zip([y, dx, *layer.gradients.values()], expected, strict=False):
         assert_close(device.to_host(actual), want, TOLERANCE[dtype])
-    assert not wide[:, units:].any()
-    assert not dwide[:, units:].any()
-    assert_margins(whole, dwhole)
-    assert_padding(device.to_host(weights), *map(device.to_host, views.values()))
-    assert_padding(device.to_host(dweights), *map(device.to_host, dviews.values()))
-
-
-def test_the_relu_of_a_dense_layer_lets_nan_pass(device: Any) -> None:
-    weights, _, _ = joined(device, np.ones((1, 1)), None)
-    work = Dense(3, 1, 1, Memory(device, "float64"), shape=weights.shape, bias=False, relu=True)
-    work.x[...], (y,) = to_device(device, np.array([[np.nan], [-1], [2]]))[0], to_device(device, np.zeros((3, 1)))
-    work.forward(weights, y)
-    np.testing.assert_array_equal(device.to_host(y).ravel(), [np.nan, 0, 2])
+    for part, views in zip(layer.flat, (layer.parameters, layer.gradients), strict=False):
+        assert_padding(device.to_host(layer.vector.matrix(part)), *map(device.to_host, views.values()))
 
 
 @DTYPES
