@@ -10,12 +10,14 @@ import numpy as np
 from scratchnet.backend import Array, Device, Memory, Program, owned_by, prepare, run
 from scratchnet.heads import SoftmaxCrossEntropy
 from scratchnet.kernels.gpu.gather import Gather
+from scratchnet.kernels.gpu.launch import NULL
 from scratchnet.layers.layer import Share, whole
 from scratchnet.network import BoundNetwork, Sequential
 from scratchnet.optimizers import Optimizer
 
 LINE = 16  # each replica updates whole cache lines of the parameters
 PREDICT_ROWS = 64  # at least; a training share may be so small that the calls cost more than their work
+PREDICT_ROWS_ON_GPU = 512  # enough for every multiprocessor
 UFUNC_BUFFER = 1024  # numbers; where a ufunc must convert its operands, pieces that stay in the first-level cache
 
 
@@ -66,6 +68,7 @@ class Replica:
         self.start = 0
         self.bound: dict[int, tuple[BoundNetwork, Any, Array]] = {}  # by number of rows
         self.programs: dict[tuple[str, int], Program] = {}  # by kind and rows of the whole batch
+        self.outputs: dict[tuple[str, int], Array] = {}  # of the network, in each program
 
     def train(self, start: int, size: int, step: int) -> None:
         """One training step on the images order[start : start + size]; noise and optimizer are at `step`, from 0."""
@@ -78,24 +81,30 @@ class Replica:
         """Logits of the images start to stop of a split, into `arrays["logits"]`."""
         self.network.state[...] = self.arrays["state"]
         rows = max(PREDICT_ROWS, share_of(self.job.batch_size, self.rank, self.job.replicas).size)
+        if self.device.cuda is not None:
+            rows = max(PREDICT_ROWS_ON_GPU, rows)
         for self.start in range(start, stop, rows):
-            self.network.clock.row = self.start
-            self._run(f"predict {split}", whole(min(rows, stop - self.start)))
+            self.network.clock.row, size = self.start, min(rows, stop - self.start)
+            with self.device.session():
+                y = self._run(f"predict {split}", whole(size))
+                self.device.xp.copyto(self.arrays["logits"][self.start : self.start + size], y)
 
-    def _run(self, kind: str, share: Share) -> None:
+    def _run(self, kind: str, share: Share) -> Array:
+        """What the network gives for the share."""
         with quick_ufuncs(), self.device.session():
-            program = self.programs.get((kind, share.total))
-            if program is not None:
-                program.replay()
-                return
+            if (kind, share.total) in self.programs:
+                self.programs[kind, share.total].replay()
+                return self.outputs[kind, share.total]
             if kind == "train" or share.size not in self.bound:  # predictions may use the buffers of any share
                 self.bound[share.size] = self._bind(share)
-            with Program(self.device.capture if kind == "train" else None) as program:
+            with Program(self.device.capture) as program:
                 if kind == "train":
                     self._train(share)
                 else:
                     self._predict(kind.removeprefix("predict "), share.size)
-            self.programs[kind, share.total] = program
+            self.programs[kind, share.total], y = program, self.bound[share.size][0].y
+            self.outputs[kind, share.total] = y
+            return y
 
     def _bind(self, share: Share) -> tuple[BoundNetwork, Any, Array]:
         head = self.job.head.bind(share, self.network.output_shape[0], self.memory, self.network.clock)
@@ -131,10 +140,7 @@ class Replica:
         network, head, pixels = self.bound[rows]
         images, labels, order = (self.arrays[name] for name in ("train images", "train labels", "order"))
         if self.device.cuda is not None:
-            start = self.memory.buffer(1, dtype=np.int64)
-            prepare(lambda: self.device.load(np.array([self.start]), out=start))
-            gather = Gather(self.device, rows, self.network.input_shape, self.memory.dtype)
-            gather(images, labels, order, start, network.x, head.labels)
+            self._gather_on_gpu("train", order, network.x, head.labels)
             return
 
         def take() -> None:
@@ -146,19 +152,24 @@ class Replica:
         self._scale(pixels, network.x)
 
     def _predict(self, split: str, rows: int) -> None:
-        network, _, pixels = self.bound[rows]
-        images, logits = self.arrays[f"{split} images"], self.arrays["logits"]
+        network, head, pixels = self.bound[rows]
+        images = self.arrays[f"{split} images"]
 
-        def gather() -> None:
+        def take() -> None:
             self.device.xp.copyto(pixels, images[self.start : self.start + rows])
 
-        def keep() -> None:
-            self.device.xp.copyto(logits[self.start : self.start + rows], network.y)
-
-        run(gather)
-        self._scale(pixels, network.x)
+        if self.device.cuda is not None:
+            self._gather_on_gpu(split, NULL, network.x, head.labels)
+        else:
+            run(take)
+            self._scale(pixels, network.x)
         network.compute(training=False)
-        run(keep)
+
+    def _gather_on_gpu(self, split: str, order: Array, x: Array, batch_labels: Array) -> None:
+        start = self.memory.buffer(1, dtype=np.int64)
+        prepare(lambda: self.device.load(np.array([self.start]), out=start))
+        gather = Gather(self.device, len(x), self.network.input_shape, self.memory.dtype)
+        gather(self.arrays[f"{split} images"], self.arrays[f"{split} labels"], order, start, x, batch_labels)
 
     def _scale(self, pixels: Array, x: Array) -> None:
         """x = pixels / 255, from (N, C, H, W) to N, H, W, C."""

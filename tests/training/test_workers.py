@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from scratchnet import (
     BatchNormalization,
     Dense,
     Dropout,
+    Flatten,
+    GumbelSoftmax,
     GumbelSoftmaxCrossEntropy,
     Sequential,
     SoftmaxCrossEntropy,
 )
+from scratchnet.data import Split
 from scratchnet.errors import TrainingError
 from scratchnet.layers.layer import Layer
 from scratchnet.training import Trainer, workers
@@ -57,6 +61,20 @@ def test_two_workers_compute_what_one_does(head: Any, extra: Any) -> None:
     np.testing.assert_allclose(logits_2, logits, rtol=1e-6, atol=1e-8)
     for name, array in weights.items():
         np.testing.assert_allclose(weights_2[name], array, rtol=1e-6, atol=1e-8)
+
+
+def test_the_noise_in_a_prediction_is_of_the_image_not_of_the_worker() -> None:
+    """One image 300 times, through a layer that draws: no two the same, and the same for one worker and two."""
+    data, logits = dataset(), []
+    images = np.repeat(data.test.images[:1], 300, 0)
+    data = replace(data, test=Split(images, np.zeros(300, np.int64)))
+    for count in (1, 2):
+        net = Sequential([Flatten(), Dense(6), GumbelSoftmax(0.7), Dense(5)])
+        net.build((8, 8, 3), dtype="float64")
+        with Trainer(net, SoftmaxCrossEntropy(), Adam(), data, batch_size=32, workers=count) as trainer:
+            logits.append(trainer.predict("test"))
+    assert len(np.unique(logits[0], axis=0)) == 300
+    np.testing.assert_allclose(logits[1], logits[0], rtol=1e-12)
 
 
 def test_two_runs_with_two_workers_give_the_same_bits() -> None:

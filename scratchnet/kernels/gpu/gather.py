@@ -9,7 +9,8 @@ from scratchnet.kernels.gpu.launch import Kernel, image_strides
 class Gather:
     """x = images[order[start : start + N]] / 255 and their labels, for uint8 images (K, C, H, W) and x (N, H, W, C).
 
-    `start` is an int64 array of one number, read when the kernel runs.
+    `start` is an int64 array of one number, read when the kernel runs; with NULL for `order` the images are taken as
+    they lie.
     """
 
     def __init__(self, device: Device, rows: int, image_shape: tuple[int, ...], dtype: Any) -> None:

@@ -15,6 +15,7 @@ from tests.benchmarks import gpu_step, timing
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 
 torch = pytest.importorskip("torch", reason="the benchmarks compare with PyTorch: pip install 'scratchnet[test]'")
+pytest.importorskip("torch._dynamo")  # its optimizers import it late, when it would take the stand-in for a CuPy
 
 
 class Event:

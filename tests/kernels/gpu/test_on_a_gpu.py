@@ -323,9 +323,8 @@ def check_one_graph(layers: list[Any], shape: tuple[int, ...], head: Any, make_o
         with Trainer(network, head, make_optimizer(), data, batch_size=8, workers=1) as trainer:
             losses = [trainer.train_epoch(epoch).loss for epoch in (1, 2, 3)]
             programs = trainer.engine.replica.programs  # type: ignore[union-attr]
-            results.append((losses, trainer.predict("test"), network.weights()))
-    for size in (8, 6):
-        program = programs["train", size]
+            results.append((losses, [trainer.predict("test") for _ in range(2)][1], network.weights()))
+    for program in (programs["train", 8], programs["train", 6], programs["predict test", 10]):
         assert isinstance(program.calls[-1][0], Graph)
         assert len(program.calls) == len(program.preparations) + 1
     (loss, logits, weights), (loss_2, logits_2, weights_2) = results
