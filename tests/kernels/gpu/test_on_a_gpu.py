@@ -119,6 +119,7 @@ def test_work_comes_after_what_the_caller_put_on_its_stream_and_before_what_it_p
         with caller:
             _, counter = slow_work(gpu)
             y = layer.forward(counter[None])  # which is 0 until the slow kernel ends
+            gpu.cuda.stream.synchronize()  # and not the caller's, which would wait for the kernel anyway
             y += 1
             expected = gpu.to_host(layer.kernel)[0] + 1
             np.testing.assert_array_equal(gpu.to_host(y)[0], expected)
