@@ -140,7 +140,7 @@ def test_layers_without_parameters(layer: Any, function: Any, shape: tuple[int, 
 def test_gumbel_softmax() -> None:
     """The layer's own noise, read off at x = 0 (softmax does not see a constant of each row), handed to PyTorch."""
     rng, layer = np.random.default_rng(2), GumbelSoftmax(0.7)
-    noise = torch.tensor(0.7 * np.log(layer.forward(np.zeros((4, 6)))))
+    noise = torch.tensor(0.7 * np.log(layer.forward(np.zeros((4, 6)), training=True)))
     compare(layer, rng.normal(size=(4, 6)), lambda x: torch.softmax((x + noise) / 0.7, -1), rng)
 
 

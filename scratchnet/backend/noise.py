@@ -4,7 +4,6 @@ There is no state to save. A resumed run, a run with another number of workers a
 noise, and no two steps share any. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 """
 
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -22,12 +21,28 @@ TICK = 8  # one tick of the counter gives eight numbers of 32 bits
 STEPS = np.float32(1 << 23)
 
 
-@dataclass
 class Clock:
-    """What a network's noise is drawn for: the step, and the image in row 0; whoever makes the steps advances it."""
+    """What a network's noise is drawn for: the training step, or a pass of inference after it, and the image in row 0.
 
-    step: int = 0
-    row: int = 0
+    Whoever makes the steps sets `step`. Inference leaves it alone, so that a look at a network does not change how its
+    training goes on: `inference` counts the passes since `step` was set, and is 0 in a step of training.
+    """
+
+    def __init__(self, step: int = 0, row: int = 0) -> None:
+        self.step, self.row = step, row
+
+    @property
+    def step(self) -> int:
+        return self._step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._step, self.inference = step, 0
+
+    @property
+    def counter(self) -> int:
+        """A number for the step or pass that no other has."""
+        return self.step + (self.inference << 40)
 
 
 def generator(seed: int, stream: int, step: int = 0, tick: int = 0) -> np.random.Generator:
@@ -77,5 +92,5 @@ class Noise:
 
     def _draw(self, out: Array) -> None:
         if self._drawn.size:
-            fill_uniform(self.seed, self.stream, self.clock.step, self.clock.row + self.first_row, self._drawn)
+            fill_uniform(self.seed, self.stream, self.clock.counter, self.clock.row + self.first_row, self._drawn)
         self.device.load(self.values, out=out)

@@ -103,8 +103,10 @@ class Module:
             if self._bound is None or len(self._bound.x) != len(x):
                 self._bound = self.bind(whole(len(x)), Memory(self.device, self.dtype))
             self._bound.x[...] = x
+            self.clock.inference = 0 if training else self.clock.inference + 1
             self._bound.compute(training)
-            self.clock.step += 1
+            if training:
+                self.clock.step += 1
             return self._fresh(self._bound.y)
 
     def backward(self, dy: Array) -> Array:

@@ -80,6 +80,7 @@ class Replica:
     def predict(self, split: str, start: int, stop: int) -> None:
         """Logits of the images start to stop of a split, into `arrays["logits"]`."""
         self.network.state[...] = self.arrays["state"]
+        self.network.clock.step, self.network.clock.inference = 0, 1
         rows = max(PREDICT_ROWS, share_of(self.job.batch_size, self.rank, self.job.replicas).size)
         if self.device.cuda is not None:
             rows = max(PREDICT_ROWS_ON_GPU, rows)

@@ -109,8 +109,10 @@ def test_only_the_gumbel_head_draws_noise(
 ) -> None:
     """In every step alone; in training, once in each step and once more where the head is timed."""
     drawn: list[tuple[int, int]] = []
-    draw = Noise.draw
-    monkeypatch.setattr(Noise, "draw", lambda noise: (drawn.append((id(noise), noise.clock.step)), draw(noise))[1])
+    draw = Noise._draw
+    monkeypatch.setattr(
+        Noise, "_draw", lambda noise, out: (drawn.append((id(noise), noise.clock.step)), draw(noise, out))[1]
+    )
     measure_head_cost(dataset, [recipe], [CLASSES], BATCH, seconds=0)
     _, alone, softmax, trained = twins
     assert softmax.name == "softmax"

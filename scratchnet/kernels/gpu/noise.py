@@ -27,4 +27,4 @@ class Noise:
         self.kernel(self.threads, self.now, *self.key, out)
 
     def _load_now(self) -> None:
-        self.device.load(np.array([self.clock.step, self.clock.row + self.first_row]), out=self.now)
+        self.device.load(np.array([self.clock.counter, self.clock.row + self.first_row]), out=self.now)
