@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from scratchnet.backend.products import pieces
 from scratchnet.backend.program import run
 
 
@@ -49,7 +50,8 @@ class Ops:
         run(self.xp.logical_or, a, b, out)
 
     def matmul(self, a: Any, b: Any, out: Any) -> None:
-        run(partial(self.xp.matmul, out=out), a, b)
+        for part, of_b, of_out in pieces(a, b, out) if self.xp is np else [(a, b, out)]:
+            run(partial(self.xp.matmul, out=of_out), part, of_b)
 
     def exp(self, a: Any, out: Any) -> None:
         run(self.xp.exp, a, out)

@@ -40,6 +40,9 @@ class Dense(Layer):
 
     def allocate(self) -> None:
         super().allocate()
+        self.lying: Array | None = None
+        if self.device.name == "cpu":  # dx and a copy of dy lie by feature: dx' = kernel dy' takes half the time
+            self.dx, self.lying = (self.memory.buffer(size, self.share.size).T for size in self.shapes["kernel"])
         self.column_sums: Callable[..., None] = partial(self.ops.sum, axis=0)
         if self.device.cuda is not None:
             self.column_sums = ColumnSums(self.share.size, self.units, self.memory)
@@ -53,7 +56,10 @@ class Dense(Layer):
         self.ops.matmul(self.x.T, self.dy, out=self.dkernel)
         if self.use_bias:
             self.column_sums(self.dy, out=self.dbias)
-        if self.input_gradient:
+        if self.input_gradient and self.lying is not None:
+            self.ops.copy(self.dy, out=self.lying)
+            self.ops.matmul(self.kernel, self.lying.T, out=self.dx.T)
+        elif self.input_gradient:
             self.ops.matmul(self.dy, self.kernel.T, out=self.dx)
 
 
