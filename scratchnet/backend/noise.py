@@ -20,9 +20,13 @@ STEPS = np.float32(1 << 23)
 
 @dataclass
 class Clock:
-    """The step that a network's noise is drawn for; whoever makes the steps advances it."""
+    """The step that a network's noise is drawn for, and where among its rows those of the work in hand begin.
+
+    Whoever makes the steps advances it.
+    """
 
     step: int = 0
+    row: int = 0
 
 
 def generator(seed: int, stream: int, step: int = 0, tick: int = 0) -> np.random.Generator:
@@ -68,4 +72,4 @@ class Noise:
     def draw(self) -> None:
         """Numbers for the clock's step, in (0, 1), as a host array of shape (rows, *shape)."""
         if self._drawn.size:
-            fill_uniform(self.seed, self.stream, self.clock.step, self.first_row, self._drawn)
+            fill_uniform(self.seed, self.stream, self.clock.step, self.first_row + self.clock.row, self._drawn)

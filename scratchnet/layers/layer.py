@@ -136,6 +136,7 @@ class Layer(Module):
     """
 
     stream = 0  # keeps the noise of a network's layers apart
+    by_image = True  # whether the output for an image depends on no other image of the batch
 
     # of a bound twin
     x: Array
