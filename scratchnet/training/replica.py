@@ -16,7 +16,6 @@ from scratchnet.optimizers import Optimizer
 
 GROUP = 64  # images at once: with fewer the calls cost more than their work, with more it leaves the cache
 LINE = 16  # each replica updates whole cache lines of the parameters
-PREDICT_ROWS = 64  # at least; a training share may be so small that the calls cost more than their work
 UFUNC_BUFFER = 1024  # numbers; where a ufunc must convert its operands, pieces that stay in the first-level cache
 
 Group = tuple[int, BoundNetwork, Any, Array]  # the first of its images in the share; network, head and uint8 images
@@ -79,10 +78,9 @@ class Replica:
 
     def predict(self, split: str, start: int, stop: int) -> None:
         """Logits of the images start to stop of a split, into `arrays["logits"]`."""
-        self.network.state[...] = self.arrays["state"]
-        rows = max(PREDICT_ROWS, share_of(self.job.batch_size, self.rank, self.job.replicas).size)
-        for self.start in range(start, stop, rows):
-            self._run(f"predict {split}", whole(min(rows, stop - self.start)))
+        self.network.state[...], self.network.clock.row = self.arrays["state"], 0
+        for self.start in range(start, stop, GROUP):
+            self._run(f"predict {split}", whole(min(GROUP, stop - self.start)))
 
     def _run(self, kind: str, share: Share) -> None:
         with quick_ufuncs():
