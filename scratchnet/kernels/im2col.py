@@ -5,11 +5,9 @@ gathered row of windows is then one run of W*N values however few channels there
 """
 
 from scratchnet.backend import Array, Memory, view
-from scratchnet.backend.products import SMALL
 from scratchnet.kernels.epilogue import Epilogue, Piece
 from scratchnet.kernels.geometry import Windows
 
-PART = 256  # windows at least; with fewer, adding up their products costs more than it saves
 BLOCK = 1 << 19  # bytes of gathered windows a block: they should still be in the second-level cache when multiplied
 
 
@@ -65,12 +63,6 @@ class Im2col:
             for s in range(columns.size)
         ]
 
-    def _parts(self, windows: int) -> int:
-        """In how many parts the kernel's gradient sums over these windows, so that each is a small product."""
-        least = -(-windows * self.terms * self.filters // SMALL)
-        fitting = (parts for parts in range(least, 2 * least) if windows % parts == 0 and windows // parts >= PART)
-        return next(fitting, 1)
-
     def _pieces(self, y: Array, first: int, last: int) -> list[Piece]:
         rows, columns = slice(first // self.pooling, last // self.pooling), slice(0, self.width // self.pooling)
         return [((), y[:, rows, columns].transpose(1, 2, 0, 3)[:, :, None])]
@@ -99,12 +91,9 @@ class Im2col:
         for (first, last), columns, epilogue in zip(self.blocks, self.columns, self.epilogues, strict=True):
             with self.memory.scratch() as take:
                 dblock, part = take(last - first, self.width, self.images * self.filters), take(*dkernel.shape)
-                parts = take(self._parts(len(columns[0])), *dkernel.shape)
                 products = view(dblock, -1, self.filters)
                 epilogue.backward(self._pieces(dy, first, last), dblock, dbias)
-                by_part = view(columns, self.terms, len(parts), -1).swapaxes(0, 1)
-                ops.matmul(by_part, view(products, len(parts), -1, self.filters), out=parts)
-                ops.sum(parts, axis=0, out=part)
+                ops.matmul_in_parts(columns, products, out=part, take=take)
                 ops.add(dkernel, part, out=dkernel)
                 if self.input_gradient:
                     dcolumns = take(self.terms, len(products))

@@ -48,7 +48,8 @@ class Dense(Layer):
             self.column_sums = ColumnSums(self.share.size, self.units, self.memory)
 
     def compute(self, training: bool) -> None:
-        self.ops.matmul(self.x, self.kernel, out=self.y)
+        with self.memory.scratch() as take:
+            self.ops.matmul_in_parts(self.x, self.kernel, out=self.y, take=take)
         if self.use_bias:
             self.ops.add(self.y, self.bias, out=self.y)
 

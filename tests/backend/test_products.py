@@ -44,6 +44,25 @@ def test_pieces_make_the_product(sizes: Any, stack: Any, of_b: bool, lying: Any,
     np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-12)
 
 
+@given(rows=st.integers(1, 9), terms=st.integers(1, 2000), columns=st.integers(1, 9), rng=generators())
+def test_parts_of_a_sum_make_the_product(rows: int, terms: int, columns: int, rng: np.random.Generator) -> None:
+    a, b, out = rng.normal(size=(rows, terms)), rng.normal(size=(terms, columns)), np.full((rows, columns), np.nan)
+    count = products.parts(rows, terms, columns)
+    assert count == 1 or (terms % count == 0 and terms // count * rows * columns <= LIMIT)
+    with Program() as program:
+        Ops(np).matmul_in_parts(a, b, out, lambda *shape: np.full(shape, np.nan))
+    out.fill(np.nan)
+    program.replay()
+    np.testing.assert_allclose(out, a @ b, rtol=1e-11, atol=1e-11)
+
+
+def test_parts_of_the_sums_of_the_published_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "SMALL", 10**6)
+    assert products.parts(27, 6144, 32) == 6  # the first convolution's kernel gradient
+    assert products.parts(32, 2048, 256) == 32  # a dense layer
+    assert products.parts(64, 480, 32) == products.parts(300, 2000, 300) == 1
+
+
 def test_every_piece_is_small() -> None:
     a, b, out = np.zeros((1000, 9)), np.zeros((9, 7)), np.zeros((1000, 7))
     shapes = lambda rows: [part.shape for part, _, _ in pieces(a[:rows], b, out[:rows])]  # noqa: E731
