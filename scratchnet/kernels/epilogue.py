@@ -66,9 +66,11 @@ class Epilogue:
             if sum(dy.size for _, dy in pieces) < pooled.size:
                 ops.fill(0, out=pooled)
             for place, dy in pieces:
-                ops.copy(dy, out=by_image[place])
-            if self.relu:
-                ops.multiply(pooled, self.positive, out=pooled)
+                if self.relu:
+                    positive = view(self.positive, *by_image.shape)[place]
+                    ops.multiply(dy, positive, out=by_image[place])
+                else:
+                    ops.copy(dy, out=by_image[place])
             if dbias is not None:
                 part = take(1, self.channels)
                 ops.matmul(self.ones, view(pooled, -1, self.channels), out=part)
