@@ -1,8 +1,7 @@
 """Large matrix products on a CPU, in pieces that OpenBLAS multiplies as they lie.
 
 Up to a million multiply-adds its kernels for AVX-512 skip the copies that a large product begins with, which do not pay
-where one side is short, as in every layer here: a piece runs at up to twice the speed of the whole. No
-sum is cut, unless `parts` was asked for it.
+where one side is short, as in every layer here: a piece runs at up to twice the speed of the whole.
 """
 
 import numpy as np
