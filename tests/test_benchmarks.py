@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -200,11 +201,12 @@ def test_the_breakdown_covers_each_layer_and_each_product(workers: int, small: N
         assert all(milliseconds > 0 for milliseconds in worker.milliseconds.values())
         kinds = {breakdown.column(function) for _, function in worker.milliseconds}
         assert kinds == set(breakdown.COLUMNS) - {"together"} - ({"waiting"} if workers == 1 else set())
-    # Winograd's 36 products for 144, here with whole tiles; its kernel transforms; the bias gradients as products.
+    # Winograd's 36 products for 144, here with whole tiles; its transforms; the bias gradients as products.
     winograd = [layer for layer in network.layers if layer.name in ("conv2d_1", "conv2d_2")]
     counts = {row.layer: setting.batch_size * row.total for row in floor.count(network)}
     products = sum(counts.values()) - sum(counts[layer.name] * 3 // 4 for layer in winograd)
-    transforms = workers * sum(2 * 36 * layer.kernel.size for layer in winograd)
+    transforms = workers * sum(3 * 36 * layer.kernel.size for layer in winograd)
+    transforms += setting.batch_size * sum(2 * 36 * prod(layer.output_shape) for layer in winograd)
     biases = setting.batch_size * (16 * 16 * 32 + 8 * 8 * 64 + 4 * 4 * 128)
     assert sum(worker.multiply_adds for worker in found) == products + transforms + biases
 

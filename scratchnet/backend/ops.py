@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from scratchnet.backend.products import parts, pieces
 from scratchnet.backend.program import run
 
 
@@ -49,7 +50,20 @@ class Ops:
         run(self.xp.logical_or, a, b, out)
 
     def matmul(self, a: Any, b: Any, out: Any) -> None:
-        run(partial(self.xp.matmul, out=out), a, b)
+        for part, of_b, of_out in pieces(a, b, out) if self.xp is np else [(a, b, out)]:
+            run(partial(self.xp.matmul, out=of_out), part, of_b)
+
+    def matmul_in_parts(self, a: Any, b: Any, out: Any, take: Any) -> None:
+        """The same for a sum of many terms, which may be added up in parts; `take` gives scratch memory for them."""
+        (rows, terms), columns = a.shape, b.shape[1]
+        count = parts(rows, terms, columns) if self.xp is np else 1
+        if count == 1:
+            self.matmul(a, b, out)
+            return
+        each = take(count, rows, columns)
+        by_part = a.reshape(rows, count, -1, copy=False).swapaxes(0, 1)
+        self.matmul(by_part, b.reshape(count, -1, columns, copy=False), each)
+        self.sum(each, 0, out)
 
     def exp(self, a: Any, out: Any) -> None:
         run(self.xp.exp, a, out)

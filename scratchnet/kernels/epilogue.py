@@ -26,6 +26,7 @@ class Epilogue:
         self.ones = memory.buffer(1, rows * columns * run // channels)
         self.ones.fill(1)
         self.zero = memory.constant(0)
+        self.zeros = memory.buffer(images, channels)  # with which maximum is faster than with the constant
         self.bias = memory.buffer(images, channels)
 
     def forward(self, block: Array, bias: Array | None, pieces: list[Piece]) -> None:
@@ -49,7 +50,7 @@ class Epilogue:
             for place, y in pieces:
                 part = view(block, *self.pooled[:2], -1, self.images, self.channels)[place]
                 if self.relu:
-                    ops.maximum(part, self.zero, out=y)
+                    ops.maximum(part, self.zeros, out=y)
                 else:
                     ops.copy(part, out=y)
 
@@ -65,9 +66,11 @@ class Epilogue:
             if sum(dy.size for _, dy in pieces) < pooled.size:
                 ops.fill(0, out=pooled)
             for place, dy in pieces:
-                ops.copy(dy, out=by_image[place])
-            if self.relu:
-                ops.multiply(pooled, self.positive, out=pooled)
+                if self.relu:
+                    positive = view(self.positive, *by_image.shape)[place]
+                    ops.multiply(dy, positive, out=by_image[place])
+                else:
+                    ops.copy(dy, out=by_image[place])
             if dbias is not None:
                 part = take(1, self.channels)
                 ops.matmul(self.ones, view(pooled, -1, self.channels), out=part)

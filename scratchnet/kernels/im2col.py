@@ -93,7 +93,7 @@ class Im2col:
                 dblock, part = take(last - first, self.width, self.images * self.filters), take(*dkernel.shape)
                 products = view(dblock, -1, self.filters)
                 epilogue.backward(self._pieces(dy, first, last), dblock, dbias)
-                ops.matmul(columns, products, out=part)
+                ops.matmul_in_parts(columns, products, out=part, take=take)
                 ops.add(dkernel, part, out=dkernel)
                 if self.input_gradient:
                     dcolumns = take(self.terms, len(products))

@@ -15,7 +15,7 @@ import numpy as np
 from scratchnet.backend import Array, Memory, view
 from scratchnet.kernels.epilogue import Epilogue, Piece
 from scratchnet.kernels.geometry import Windows
-from scratchnet.kernels.winograd_transforms import G, Transforms
+from scratchnet.kernels.winograd_transforms import A, G, Transforms
 
 TILE = 4
 
@@ -59,8 +59,9 @@ class Winograd:
         self.v = memory.buffer(self.strips, 6, 6, self.tiles * run)
         self.u, self.ut = memory.buffer(36, self.channels, filters), memory.buffer(36, filters, self.channels)
         self.du = memory.buffer(36, self.channels, filters)
-        both = np.kron(G, G)  # both sides at once: 9 kernel entries -> 36
-        self.g, self.gt = (np.ascontiguousarray(matrix, memory.dtype) for matrix in (both, both.T))
+        # Both sides at once, as matrix products: of 9 kernel entries 36, and of 36 products 16 outputs.
+        g, a = np.kron(G, G), np.kron(A, A)
+        self.g, self.gt, self.a, self.at = (np.ascontiguousarray(each, memory.dtype) for each in (g, g.T, a, a.T))
         self.epilogues = [
             Epilogue(TILE, TILE, self.runs * filters, images, filters, relu, pool, memory) for _ in range(self.strips)
         ]
@@ -90,10 +91,9 @@ class Winograd:
         ops, images, tiles, runs = self.ops, self.images, self.tiles, self.runs
         channels, filters, transforms = self.channels, self.filters, self.transforms
         ops.matmul(self.g, view(kernel, 9, -1), out=view(self.u, 36, -1))
-        ops.copy(self.u.swapaxes(1, 2), out=self.ut)  # a product with a contiguous operand is up to twice as fast
         with self.memory.scratch() as take:
             t = take(6, 6, tiles, images * channels)  # rows of the input with their columns transformed
-            m, z, block = take(6, 6, runs * filters), take(6, 4, runs * filters), take(4, 4, runs * filters)
+            m, block = take(36, runs * filters), take(4, 4, runs * filters)
             for strip in range(self.strips):
                 seen = 2 if strip else 0  # the first two rows are the last two of the strip above
                 if seen:
@@ -102,24 +102,26 @@ class Winograd:
                 transforms.input(rows, t[seen:].swapaxes(0, 1))
                 transforms.input(view(t, 6, 6, -1), self.v[strip])
                 ops.matmul(view(self.v[strip], 36, runs, channels), self.u, out=view(m, 36, runs, filters))
-                transforms.output(m, z.swapaxes(0, 1))
-                transforms.output(z, block.swapaxes(0, 1))
+                ops.matmul(self.at, m, out=view(block, 16, -1))
                 self.epilogues[strip].forward(block, bias, self._pieces(y, strip))
 
     def backward(self, kernel: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None:
-        """Gradients of the kernel (whose transform is still there from forward), the bias and the input."""
-        ops, runs, channels, filters, transforms = self.ops, self.runs, self.channels, self.filters, self.transforms
+        """Gradients of the kernel, the bias and the input."""
+        ops, runs, channels, filters = self.ops, self.runs, self.channels, self.filters
         if dbias is not None:
             ops.fill(0, out=dbias)
         with self.memory.scratch() as take:
-            block, z, m = take(4, 4, runs * filters), take(6, 4, runs * filters), take(6, 6, runs * filters)
+            block, m = take(4, 4, runs * filters), take(36, runs * filters)
             part, products = take(36, channels, filters), view(m, 36, runs, filters)
             dv, t = take(6, 6, runs * channels), take(6, 6, runs * channels)
             carry = take(2, 6, runs * channels)
+            if self.input_gradient:  # a product with a contiguous operand is up to twice as fast
+                transposed = take(9, filters, channels)
+                ops.copy(view(kernel, 9, channels, filters).swapaxes(1, 2), out=transposed)
+                ops.matmul(self.g, view(transposed, 9, -1), out=view(self.ut, 36, -1))
             for strip in range(self.strips):
                 self.epilogues[strip].backward(self._pieces(dy, strip), block, dbias)
-                transforms.output_adjoint(block.swapaxes(0, 1), z)
-                transforms.output_adjoint(z.swapaxes(0, 1), m)
+                ops.matmul(self.a, view(block, 16, -1), out=m)
                 v = view(self.v[strip], 36, runs, channels).swapaxes(1, 2)
                 ops.matmul(v, products, out=part if strip else self.du)
                 if strip:

@@ -1,4 +1,4 @@
-"""The one-dimensional transforms of Winograd's F(4, 3) and their adjoints, by additions and products with 4.
+"""The one-dimensional transforms of Winograd's F(4, 3).
 
     B' d: data, 6 -> 6        A' m: output, 6 -> 4        G g: kernel, 3 -> 6
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from scratchnet.backend import Array, Memory
 
+A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]).T
 G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 
 
 class Transforms:
-    """The one-dimensional transforms over the first axis, by additions and multiplications with 4.
+    """B' and its adjoint over the first axis, by additions and multiplications with 4.
 
     `out` must not overlap the operand. Doubling is an addition. Each works on all that the other axes hold.
     """
@@ -39,37 +40,6 @@ class Transforms:
             ops.add(odd[0], t[0], out=out[4])
             ops.multiply(even, self.four, out=even)
             ops.add(even, odd, out=out[0::5])
-
-    def output(self, m: Array, out: Array) -> None:
-        """out = A' m (6 -> 4); destroys m."""
-        ops = self.ops
-        ops.add(m[1], m[2], out=out[0])
-        ops.subtract(m[1], m[2], out=m[1])
-        ops.add(m[3], m[4], out=m[2])
-        ops.subtract(m[3], m[4], out=m[3])
-        ops.multiply(m[2], self.four, out=out[2])
-        ops.add(out[2], out[0], out=out[2])
-        ops.add(out[0], m[2], out=out[0])
-        ops.add(out[0], m[0], out=out[0])
-        ops.add(m[3], m[3], out=m[3])
-        ops.add(m[1], m[3], out=out[1])
-        ops.multiply(m[3], self.four, out=m[3])
-        ops.add(m[1], m[5], out=m[1])
-        ops.add(m[1], m[3], out=out[3])
-
-    def output_adjoint(self, dy: Array, out: Array) -> None:
-        """out = A dy (4 -> 6)."""
-        ops = self.ops
-        ends = out[0::5]
-        ops.add(dy[0:2], dy[2:4], out=ends)
-        ops.add(out[0], out[5], out=out[1])
-        ops.subtract(out[0], out[5], out=out[2])
-        ops.multiply(dy[2:4], self.four, out=ends)
-        ops.add(ends, dy[0:2], out=ends)
-        ops.add(out[5], out[5], out=out[5])
-        ops.add(out[0], out[5], out=out[3])
-        ops.subtract(out[0], out[5], out=out[4])
-        ops.copy(dy[0::3], out=ends)
 
     def input_adjoint(self, dv: Array, out: Array) -> None:
         """B dv (6 -> 6): its rows 0 to 3 go to out, its rows 4 and 5 take the place of those of dv; destroys dv."""

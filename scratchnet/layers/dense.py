@@ -38,8 +38,11 @@ class Dense(Layer):
         return (self.units,)
 
     def allocate(self) -> None:
+        self.lying: Array | None = None
         if self.device.cuda is None:
-            super().allocate()
+            self.x = self.memory.activation(self.share.size, self.input_shape)
+            # dx and a copy of dy lie by feature: dx' = kernel dy' takes half the time.
+            self.dx, self.lying = (self.memory.buffer(size, self.share.size).T for size in self.shapes["kernel"])
             self.inputs, self.weights, self.dweights, self.adds_bias = self.x, self.kernel, self.dkernel, self.use_bias
             return
         # On a GPU the bias is the kernel of one more input, which is 1: the products add it and sum its gradient.
@@ -50,7 +53,8 @@ class Dense(Layer):
         self.x, self.dx, self.adds_bias = self.inputs[:, :features], dinputs[:, :features], False
 
     def compute(self, training: bool) -> None:
-        self.ops.matmul(self.inputs, self.weights, out=self.y)
+        with self.memory.scratch() as take:
+            self.ops.matmul_in_parts(self.inputs, self.weights, out=self.y, take=take)
         if self.adds_bias:
             self.ops.add(self.y, self.bias, out=self.y)
 
@@ -58,7 +62,10 @@ class Dense(Layer):
         self.ops.matmul(self.inputs.T, self.dy, out=self.dweights)
         if self.adds_bias:
             self.ops.sum(self.dy, axis=0, out=self.dbias)
-        if self.input_gradient:
+        if self.input_gradient and self.lying is not None:
+            self.ops.copy(self.dy, out=self.lying)
+            self.ops.matmul(self.kernel, self.lying.T, out=self.dx.T)
+        elif self.input_gradient:
             self.ops.matmul(self.dy, self.kernel.T, out=self.dx)
 
 

@@ -157,6 +157,7 @@ class Layer(Module):
     """
 
     stream = 0  # keeps the noise of a network's layers apart
+    by_image = True  # whether the output for an image depends on no other image of the batch
     multiplies = False  # whether a GPU is to have kernel and bias as one matrix
 
     vector: Vector

@@ -19,6 +19,8 @@ class BatchNormalization(Layer):
     Szegedy 2015, algorithm 1.
     """
 
+    by_image = False
+
     gamma: Array
     dgamma: Array
     beta: Array

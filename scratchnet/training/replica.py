@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,12 @@ from scratchnet.layers.layer import Share, whole
 from scratchnet.network import BoundNetwork, Sequential
 from scratchnet.optimizers import Optimizer
 
+GROUP = 64  # images at once: with fewer the calls cost more than their work, with more it leaves the cache
+GROUP_ON_GPU = 512  # in predictions: enough for every multiprocessor
 LINE = 16  # each replica updates whole cache lines of the parameters
-PREDICT_ROWS = 64  # at least; a training share may be so small that the calls cost more than their work
-PREDICT_ROWS_ON_GPU = 512  # enough for every multiprocessor
 UFUNC_BUFFER = 1024  # numbers; where a ufunc must convert its operands, pieces that stay in the first-level cache
+
+Group = tuple[int, BoundNetwork, Any, Array]  # the first of its images in the share; network, head and uint8 images
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Replica:
         self.mine = slice(rank * piece, (rank + 1) * piece)
         slots = {name: arrays[name][self.mine] for name in self.optimizer.slots}
         self.optimizer.build(parameters[self.mine], slots, device)
+        self.by_group = device.name == "cpu" and all(layer.by_image for layer in self.network.layers)
         self.byte = self.memory.constant(255)
         self.start = 0
         self.bound: dict[int, tuple[BoundNetwork, Any, Array]] = {}  # by number of rows
@@ -81,9 +84,7 @@ class Replica:
         """Logits of the images start to stop of a split, into `arrays["logits"]`."""
         self.network.state[...] = self.arrays["state"]
         self.network.clock.step, self.network.clock.inference = 0, 1
-        rows = max(PREDICT_ROWS, share_of(self.job.batch_size, self.rank, self.job.replicas).size)
-        if self.device.cuda is not None:
-            rows = max(PREDICT_ROWS_ON_GPU, rows)
+        rows = GROUP if self.device.cuda is None else GROUP_ON_GPU
         for self.start in range(start, stop, rows):
             self.network.clock.row, size = self.start, min(rows, stop - self.start)
             with self.device.session():
@@ -91,61 +92,84 @@ class Replica:
                 self.device.xp.copyto(self.arrays["logits"][self.start : self.start + size], y)
 
     def _run(self, kind: str, share: Share) -> Array:
-        """What the network gives for the share."""
+        """What the network gives for the share, or for its last group."""
         with quick_ufuncs(), self.device.session():
             if (kind, share.total) in self.programs:
                 self.programs[kind, share.total].replay()
                 return self.outputs[kind, share.total]
-            if kind == "train" or share.size not in self.bound:  # predictions may use the buffers of any share
-                self.bound[share.size] = self._bind(share)
+            if kind == "train":
+                groups = self._groups(share)
+            elif share.size not in self.bound:  # the buffers of any group will do
+                self._bind(share)
             with Program(self.device.capture) as program:
                 if kind == "train":
-                    self._train(share)
+                    self._train(groups, share.total)
                 else:
                     self._predict(kind.removeprefix("predict "), share.size)
-            self.programs[kind, share.total], y = program, self.bound[share.size][0].y
-            self.outputs[kind, share.total] = y
-            return y
+            network = groups[-1][1] if kind == "train" else self.bound[share.size][0]
+            self.programs[kind, share.total], self.outputs[kind, share.total] = program, network.y
+            return network.y
 
     def _bind(self, share: Share) -> tuple[BoundNetwork, Any, Array]:
         head = self.job.head.bind(share, self.network.output_shape[0], self.memory, self.network.clock)
         output = head.logits, head.dlogits
         network = self.network.bind(share, self.memory, input_gradient=False, output=output)
         pixels = self.memory.buffer(share.size, *self.arrays["train images"].shape[1:], dtype=np.uint8)
-        return network, head, pixels
+        self.bound[share.size] = network, head, pixels
+        return self.bound[share.size]
 
-    def _train(self, share: Share) -> None:
-        network, head, _ = self.bound[share.size]
+    def _groups(self, share: Share) -> list[Group]:
+        """The share in groups of images, as even as can be; those of one size have their buffers in common."""
+        count = -(-share.size // GROUP) if self.by_group else 1
+        groups = [share_of(share.size, number, count) for number in range(count)]
+        bound = {size: self._bind(replace(share, size=size)) for size in sorted({group.size for group in groups})}
+        return [(group.start, *bound[group.size]) for group in groups]
+
+    def _train(self, groups: list[Group], batch: int) -> None:
+        """Group by group, so that all that is touched stays in the cache; their gradients are added up."""
+        gradients = self.network.gradients
+        total = self.memory.buffer(gradients.size) if len(groups) > 1 else gradients
+        for number, (first, network, head, pixels) in enumerate(groups):
+            if self.by_group:
+                run(setattr, self.network.clock, "row", first)
+            self._compute_gradients(first, network, head, pixels, batch)
+            if number:
+                self.ops.add(total, gradients, out=total if number < len(groups) - 1 else gradients)
+            elif len(groups) > 1:
+                self.ops.copy(gradients, out=total)
+        if self.together is not None:
+            run(self.together.wait)
+        owned_by(self.optimizer.name)
+        self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))
+
+    def _compute_gradients(self, first: int, network: BoundNetwork, head: Any, pixels: Array, batch: int) -> None:
+        """Of a group of images; adds their losses and correct answers to the metrics."""
         metrics = self.arrays["metrics"][self.rank]
         if self.device.cuda is not None:
             head.metrics = metrics
-        self._gather(share.size)
+        self._gather(first, network, head, pixels)
         network.compute(training=True)
         owned_by(f"the {self.job.head.name} head")
         head.compute()
         network.compute_gradients()
         if self.device.cuda is None:
             of_step = self.memory.buffer(2, dtype=np.float64)
-            weights = self.device.to_device(np.array([share.total, 1.0]))  # the head's loss is a mean
+            weights = self.device.to_device(np.array([batch, 1.0]))  # the head's loss is a mean
             self.ops.copy(head.loss, out=of_step[:1])
             self.ops.copy(head.correct, out=of_step[1:])
             self.ops.multiply(of_step, weights, out=of_step)
             self.ops.add(metrics, of_step, out=metrics)
-        if self.together is not None:
-            run(self.together.wait)
-        owned_by(self.optimizer.name)
-        self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))
 
-    def _gather(self, rows: int) -> None:
-        """Images and labels of the batch into the network's and the head's buffers."""
-        network, head, pixels = self.bound[rows]
+    def _gather(self, first: int, network: BoundNetwork, head: Any, pixels: Array) -> None:
+        """Images and labels of the batch, from `first` on of the share, into the network's and the head's buffers."""
+        rows = len(pixels)
         images, labels, order = (self.arrays[name] for name in ("train images", "train labels", "order"))
         if self.device.cuda is not None:
             self._gather_on_gpu("train", order, network.x, head.labels)
             return
 
         def take() -> None:
-            chosen = order[self.start : self.start + rows]
+            chosen = order[self.start + first : self.start + first + rows]
             self.device.take(images, chosen, out=pixels)
             self.device.take(labels, chosen, out=head.labels)
 

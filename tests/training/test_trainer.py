@@ -12,7 +12,7 @@ from scratchnet.backend import Program
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Split
 from scratchnet.optimizers import SWEEP
-from scratchnet.training import Trainer
+from scratchnet.training import Trainer, replica
 from tests.training.problem import dataset, network
 
 
@@ -34,13 +34,22 @@ def by_hand(net: Sequential, head: Any, epochs: int, batch: int = 32, seed: int 
     return losses
 
 
+@pytest.mark.parametrize("group", [64, 10])
+@pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("head", [SoftmaxCrossEntropy(), GumbelSoftmaxCrossEntropy(0.5, seed=3)])
-def test_a_replayed_epoch_is_the_plain_loop(head: Any) -> None:
-    """Three batches an epoch, the last one smaller; dropout, batch normalisation and the head's noise included."""
-    extra = lambda: (BatchNormalization(), Dropout(0.2, seed=5))  # noqa: E731
+def test_a_replayed_epoch_is_the_plain_loop(
+    head: Any, normalized: bool, group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three batches an epoch, the last one smaller; dropout, batch normalisation and the head's noise included.
+
+    Of the 32 and 26 images of a batch four and three groups are made, unless there is batch normalisation.
+    """
+    monkeypatch.setattr(replica, "GROUP", group)
+    extra = lambda: (*[BatchNormalization()] * normalized, Dropout(0.2, seed=5))  # noqa: E731
     net, twin = network(*extra(), dtype="float64"), network(*extra(), dtype="float64")
     with Trainer(net, head, Adam(), dataset(), batch_size=32, workers=1) as trainer:
         losses = [trainer.train_epoch(epoch).loss for epoch in (1, 2, 3)]
+        assert set(trainer.engine.replica.bound) == ({26, 32} if normalized or group == 64 else {8, 9})  # type: ignore
     assert losses == pytest.approx(by_hand(twin, head, 3), rel=1e-9)
     for name, array in twin.weights().items():
         np.testing.assert_allclose(net.weights()[name], array, rtol=1e-6, atol=1e-9)
