@@ -337,8 +337,7 @@ def check_one_graph(layers: list[Any], shape: tuple[int, ...], head: Any, make_o
 def test_no_step_waits_for_the_gpu_or_is_drawn_on_the_host(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a kernel that takes its time, steps with every kind of noise go on the stream while it still runs."""
     with gpu.session():
-        event, _ = slow_work(gpu)
-        if event.done:
+        if all(slow_work(gpu)[0].done for _ in range(10)):
             pytest.skip("this device has done all work when it is asked for, so nothing can be seen to wait")
     network = Sequential([Conv2D(4, 3), ReLU(), Dropout(0.3), Flatten(), Dense(20), GumbelSoftmax(0.7), Dense(100)])
     network.build((32, 32, 3), device=gpu)
