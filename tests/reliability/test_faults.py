@@ -373,11 +373,23 @@ def test_nothing_reads_the_clock_of_the_wall() -> None:
         assert forbidden.search(path.read_text()) is None, path
 
 
+ONE_GROUP = """
+import sys
+from scratchnet.experiments.cli import main
+from scratchnet.training import replica
+replica.GROUP = 10**6
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize(("processes", "megabytes"), [(1, 900), (2, 800)])
 def test_memory_exhausted(processes: int, megabytes: int, tmp_path: Path) -> None:
-    """A batch of all images needs some gigabytes; Python and its libraries alone have 600 megabytes of addresses."""
+    """A group of all images needs some gigabytes; Python and its libraries alone have 600 megabytes of addresses."""
+    script = tmp_path / "one_group.py"
+    script.write_text(ONE_GROUP)
     arguments = *DIGITS, "--workers", processes, "--batch-size", 1437, "--epochs", 1, "--output", tmp_path / "out"
-    command = "sh", "-c", f'ulimit -v {megabytes * 1000}; exec "$@"', "sh", sys.executable, ROOT / "train_cifar.py"
+    command = "sh", "-c", f'ulimit -v {megabytes * 1000}; exec "$@"', "sh", sys.executable, script
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP")}
     done = subprocess.run(
         list(map(str, (*command, *arguments))),
