@@ -14,6 +14,7 @@ STEPS = 1e-3, 1e-4, 1e-5, 1e-6  # a smaller step is tried where a larger one mee
 OWN_STREAM = 20161103  # so that dy is not the x that a caller drew from default_rng(0)
 TINY = 1e-9  # a step that still meets a kink at the point itself, and hardly any other
 ATTEMPTS = 8
+MOVE = 0.1  # of each parameter, relative; of a 0, absolute
 ROUNDING = 1e-14  # of one evaluation, relative to the length of the vector of terms
 
 
@@ -36,18 +37,25 @@ def check_gradients(
     and for every parameter, the gradient's product with random directions is compared with central differences of L;
     the error is relative to the larger of the two, or, where both nearly vanish, to a small part of the gradient's
     length or of L's terms. The target itself is left as it is: a float64 twin is checked, with the noise of dropout or
-    Gumbel-softmax held fixed. A straight-through layer is compared with its soft version, whose gradient it promises to
-    have.
+    Gumbel-softmax held fixed. Its parameters and moving averages are those of the target moved a little, since a
+    forgotten factor does not show in a gamma of 1 or a bias of 0; and it has gone forward and backward at another point
+    before, so that nothing kept from there goes unseen. A straight-through layer is compared with its soft version,
+    whose gradient it promises to have.
 
     Raises NotDifferentiableError where the point lies on a kink (a ReLU at 0, a tie in max pooling), or so close to
-    many that no difference can confirm anything.
+    many that no difference can confirm anything, or where the function is another at every call.
     """
+    if not isinstance(target, Module | SoftmaxCrossEntropy):
+        what = target.__name__ if isinstance(target, type) else type(target).__name__
+        raise TypeError(f"check_gradients: {what} is not a layer, a network or a head: make one, such as Dense(3)")
     x = np.array(x, np.float64)
     if not np.isfinite(x).all():
         raise ValueError(f"{target.name}: x has entries that are not finite, where no gradient can be checked")
     arguments.positive_integer(directions, "directions", "check_gradients")
     source = np.random.default_rng([seed, OWN_STREAM])
     if isinstance(target, Module):
+        if labels is not None:
+            raise ValueError(f"{target.name}: labels are for a head; a layer or network is checked without them")
         points, function, gradients = _of_module(target, x, training, source)
     elif labels is None:
         raise ValueError(f"{target.name} head: check_gradients needs labels")
@@ -72,13 +80,26 @@ def _of_module(
     target: Module, x: np.ndarray, training: bool, source: np.random.Generator
 ) -> tuple[Arrays, Function, Arrays]:
     """The points to move (x and the parameters), L as a function of where they are, and the gradients to confirm."""
+    if target.built and target.input_shape != x.shape[1:]:
+        raise ValueError(f"{target.name}: x has the shape {x.shape} where (N, {str(target.input_shape)[1:]} is wanted")
     twin, step = _float64(target, x.shape[1:]), target.clock.step
+    for layer in _layers(twin):
+        for array in layer.arrays().values():
+            moves = MOVE * source.standard_normal(array.shape)
+            array[...] = array * np.exp(moves) + (array == 0) * moves
 
-    def forward() -> np.ndarray:
+    def forward(x: np.ndarray = x) -> np.ndarray:
         twin.clock.step = step
         return twin.forward(x, training)
 
-    dy = source.standard_normal(forward().shape)
+    y = forward(0.9 * x[::-1])
+    twin.backward(source.standard_normal(y.shape))
+    dy = source.standard_normal(y.shape)
+    if not np.array_equal(forward(), forward()):
+        raise NotDifferentiableError(
+            f"{target.name}: two passes at one point differ, so no difference can confirm a gradient: a layer that "
+            "draws random numbers takes them from `self.noise(seed)`, which are the same in the same step"
+        )
     points, gradients = {"x": x}, {"x": twin.backward(dy)}
     for layer in _layers(twin):
         for name in layer.parameters:

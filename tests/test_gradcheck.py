@@ -113,6 +113,68 @@ class ForgetsTheTemperature(GumbelSoftmax):
         Softmax.compute_gradients(self)
 
 
+class WrongWhereLarge(Dense):
+    def compute_gradients(self) -> None:
+        super().compute_gradients()
+        self.dx *= 1 + 0.01 * (abs(self.kernel).max() > 50)
+
+
+class ForgetsGamma(BatchNormalization):
+    """Which is 1 when the layer is new."""
+
+    def compute_gradients(self) -> None:
+        super().compute_gradients()
+        self.dx /= self.gamma
+
+
+class ForgetsTheVariance(BatchNormalization):
+    """In inference it is the moving one, which is 1 when the layer is new."""
+
+    def compute_gradients(self) -> None:
+        super().compute_gradients()
+        self.dx /= self.inverse
+
+
+class SquaredBias(Dense):
+    """y = x kernel + bias^2 without the factor 2; the bias is 0 when the layer is new."""
+
+    def compute(self, training: bool) -> None:
+        self.ops.matmul(self.x, self.kernel, out=self.y)
+        self.y += self.bias**2
+
+    def compute_gradients(self) -> None:
+        super().compute_gradients()
+        self.dbias *= self.bias
+
+
+class AddsToWhatWasThere(Dense):
+    def compute_gradients(self) -> None:
+        before = self.dx.copy()
+        super().compute_gradients()
+        self.dx += before
+
+
+class KeepsTheFirstInput(Dense):
+    first: Any = None
+
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        if self.first is None:
+            self.first = self.x.copy()
+
+    def compute_gradients(self) -> None:
+        super().compute_gradients()
+        self.dkernel[...] = self.first.T @ self.dy
+
+
+class DrawsItsOwnNumbers(ReLU):
+    source = np.random.default_rng(0)
+
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.y *= self.source.random(self.y.shape)
+
+
 class ForgetsTheMean(SoftmaxCrossEntropy):
     def __call__(self, logits: Any, labels: Any, step: int = 0) -> tuple[float, Any]:
         loss, dlogits = super().__call__(logits, labels, step)
@@ -129,6 +191,10 @@ class ForgetsTheMean(SoftmaxCrossEntropy):
         NoSoftmaxGradient(),
         ReLUThatLetsEverythingThrough(),
         ForgetsTheTemperature(0.5),
+        ForgetsGamma(),
+        SquaredBias(5),
+        AddsToWhatWasThere(5),
+        KeepsTheFirstInput(5),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -136,6 +202,15 @@ def test_wrong_gradients_are_found(layer: Any) -> None:
     x = distinct((4, 5), np.random.default_rng(4))
     assert check_gradients(layer, x) > 1e-4
     assert check_gradients(Sequential([layer]), x) > 1e-4
+
+
+def test_a_wrong_layer_is_found_in_inference() -> None:
+    assert check_gradients(ForgetsTheVariance(), distinct((4, 5), np.random.default_rng(4)), training=False) > 1e-4
+
+
+def test_own_randomness_is_not_taken_for_a_kink() -> None:
+    with pytest.raises(NotDifferentiableError, match=r"two passes at one point differ.*self\.noise"):
+        check_gradients(DrawsItsOwnNumbers(), distinct((4, 5), np.random.default_rng(4)))
 
 
 def test_a_wrong_head_is_found() -> None:
@@ -167,9 +242,9 @@ def test_a_tie_in_max_pooling_is_refused(strides: int) -> None:
 
 
 def test_a_kink_inside_a_network_is_refused() -> None:
-    """A bias of zero and an image of zeros: every ReLU stands at zero."""
-    with pytest.raises(NotDifferentiableError):
-        check_gradients(Sequential([Conv2D(4, 3), ReLU()]), np.zeros((2, 5, 5, 3)))
+    """No bias and an image of zeros: every ReLU stands at zero, whatever the kernel."""
+    with pytest.raises(NotDifferentiableError, match="a ReLU at 0"):
+        check_gradients(Sequential([Conv2D(4, 3, use_bias=False), ReLU()]), np.zeros((2, 5, 5, 3)))
 
 
 def test_ties_that_do_not_matter_are_no_kink() -> None:
@@ -205,16 +280,13 @@ def test_the_target_is_left_as_it_was() -> None:
 
 
 def test_the_targets_own_parameters_are_checked() -> None:
-    """With all of its biases at -100 the network is dead and has no gradient by x: a fresh one would have some."""
-    target, x = Sequential([Dense(4), ReLU(), Dense(3)]), np.random.default_rng(12).normal(size=(5, 6))
-    target.build((6,))
-    target.layers[0].bias[...] = -100
+    """Wrong where a kernel is large, which that of a fresh layer is not."""
+    target, x = WrongWhereLarge(4), np.random.default_rng(12).normal(size=(5, 6))
     assert check_gradients(target, x) < 1e-7
-    target.layers[0].bias[...] = -target.layers[0].kernel[0]
-    x[...] = 0
-    x[:, 0] = 1  # every ReLU stands at zero, but only with these parameters
-    with pytest.raises(NotDifferentiableError):
-        check_gradients(target, x)
+    target.build((6,))
+    assert check_gradients(target, x) < 1e-7
+    target.kernel[...] = 100
+    assert check_gradients(target, x) > 1e-3
 
 
 def test_an_unbuilt_target_stays_unbuilt() -> None:
@@ -223,9 +295,17 @@ def test_an_unbuilt_target_stays_unbuilt() -> None:
     assert not layer.built
 
 
-def test_a_head_needs_labels() -> None:
+def test_a_wrong_call_gets_one_sentence() -> None:
     with pytest.raises(ValueError, match="labels"):
         check_gradients(SoftmaxCrossEntropy(), np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="labels are for a head"):
+        check_gradients(ReLU(), np.ones((2, 3)), np.array([0, 1]))
+    with pytest.raises(TypeError, match=r"Dense is not a layer.*make one"):
+        check_gradients(Dense, np.ones((2, 3)))  # type: ignore[arg-type]
+    layer = Dense(3)
+    layer.build((1,))
+    with pytest.raises(ValueError, match=r"dense: x has the shape \(2, 6\) where \(N, 1,\) is wanted"):
+        check_gradients(layer, np.ones((2, 6)))
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
