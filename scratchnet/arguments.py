@@ -20,6 +20,18 @@ def positive_integer(value: Any, what: str, owner: str) -> int:
     return int(value)
 
 
+def natural(value: Any, what: str, owner: str) -> int:
+    if not is_integer(value) or value < 0:
+        raise _complain(value, what, owner, "an integer from 0 on")
+    return int(value)
+
+
+def boolean(value: Any, what: str, owner: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise _complain(value, what, owner, "True or False")
+    return bool(value)
+
+
 def pair(value: Any, what: str, owner: str) -> tuple[int, int]:
     """One positive integer, or two of them, as two."""
     values = (value, value) if is_integer(value) else value

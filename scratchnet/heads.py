@@ -37,6 +37,7 @@ class SoftmaxCrossEntropy:
             raise TypeError(f"{self.name} head: logits are a {type(logits).__name__}, not an array")
         device = get_device("cpu" if isinstance(logits, np.ndarray) else "gpu")
         labels = self._checked(logits, device.xp.asarray(labels))
+        arguments.natural(step, "step", f"{self.name} head")
         with device.session(), np.errstate(over="ignore"):
             kind = device.name, logits.shape, logits.dtype
             if self._bound[0] != kind:

@@ -2,7 +2,7 @@
 
 import copyreg
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -50,6 +50,8 @@ class Sequential(Module):
 
     def __init__(self, layers: Sequence[Layer], name: str = "sequential") -> None:
         super().__init__()
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"{name}: a {type(layers).__name__} is given where a list of layers is wanted")
         self.name, self.layers = name, list(layers)
         if not self.layers:
             raise ValueError(f"{name}: a network has at least one layer")
@@ -153,6 +155,7 @@ class Sequential(Module):
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Copy in what `weights` gave; ValueError where names or shapes differ from this network's."""
+        self._needs_build("set_weights")
         own = {f"{layer.name}/{name}": array for layer in self.layers for name, array in layer.arrays().items()}
         if set(weights) != set(own):
             raise ValueError(
@@ -160,8 +163,8 @@ class Sequential(Module):
                 "they belong to another network"
             )
         for name, array in own.items():
-            if weights[name].shape != array.shape:
-                raise ValueError(f"{self.name}: {name} has the shape {weights[name].shape}, not {array.shape}")
+            if np.shape(weights[name]) != array.shape:
+                raise ValueError(f"{self.name}: {name} has the shape {np.shape(weights[name])}, not {array.shape}")
         for name, array in own.items():
             self.device.load(np.asarray(weights[name], self.dtype), out=array)
 

@@ -317,6 +317,13 @@ def test_bad_inputs(head: Any, logits: np.ndarray, labels: np.ndarray, error: An
         head(logits, labels)
 
 
+@HEADS
+@pytest.mark.parametrize("step", [-1, 1.5, "2", True])
+def test_a_step_counts_from_0(head: Any, step: Any) -> None:
+    with pytest.raises(ValueError, match=r"step is .* where an integer from 0 on is wanted"):
+        head(np.zeros((2, 3)), np.array([0, 1]), step)
+
+
 def test_a_class_ruled_out_by_minus_infinity() -> None:
     loss, dlogits = SoftmaxCrossEntropy()(np.array([[-np.inf, 0.0, 0.0]]), np.array([1]))
     assert loss == pytest.approx(np.log(2))

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -146,6 +147,15 @@ def test_weights_go_out_and_in() -> None:
 
 def test_what_cannot_be_a_network_is_refused() -> None:
     layer = Dense(3)
+    with pytest.raises(TypeError, match="a NoneType is given where a list of layers is wanted"):
+        Sequential(None)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="set_weights needs the shapes"):
+        Sequential([Dense(3)]).set_weights({})
+    with pytest.raises(ValueError, match="unknown device 0"):
+        Sequential([Dense(3)]).build((4,), device=0)  # type: ignore[arg-type]
+    for kind in (Dense, partial(Conv2D, kernel_size=3)):
+        with pytest.raises(ValueError, match="use_bias is 'no' where True or False is wanted"):
+            kind(3, use_bias="no")  # type: ignore[arg-type, operator]
     with pytest.raises(ValueError, match="at least one layer"):
         Sequential([])
     with pytest.raises(TypeError, match="entry 1 is a str"):

@@ -1,19 +1,36 @@
 """What a data set is: two splits of labelled images and the names of the classes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images: `images` is uint8 (N, 32, 32, 3) in any memory order, `labels` is int64 (N,)."""
+    """Labelled images: `images` is uint8 (N, H, W, C) in any memory order, `labels` is int64 (N,).
+
+    Raises ValueError for anything else.
+    """
 
     images: np.ndarray
     labels: np.ndarray
 
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"split: images are {_described(images)} where uint8 (N, H, W, C) is wanted")
+        if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"split: labels are {_described(labels)} where integers ({len(images)},) are wanted, one an image"
+            )
+
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def _described(array: Any) -> str:
+    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
 
 
 @dataclass(frozen=True, eq=False)

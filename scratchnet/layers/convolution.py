@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from scratchnet.arguments import one_of, pair, positive_integer
+from scratchnet.arguments import boolean, one_of, pair, positive_integer
 from scratchnet.backend import Array
 from scratchnet.initializers import Initializer, get_initializer
 from scratchnet.kernels.geometry import windows
@@ -49,7 +49,7 @@ class Conv2D(Layer):
         self.strides = pair(strides, "strides", self.name)
         self.padding = one_of(padding, ("valid", "same"), "padding", self.name)
         self.dilation_rate = pair(dilation_rate, "dilation_rate", self.name)
-        self.use_bias = use_bias
+        self.use_bias = boolean(use_bias, "use_bias", self.name)
         self.initializers = {"kernel": get_initializer(kernel_initializer), "bias": get_initializer(bias_initializer)}
         self.relu = self.pool = False  # absorbed from the layers that follow
 

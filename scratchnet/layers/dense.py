@@ -2,7 +2,7 @@
 
 from math import prod
 
-from scratchnet.arguments import positive_integer
+from scratchnet.arguments import boolean, positive_integer
 from scratchnet.backend import Array, view
 from scratchnet.initializers import Initializer, get_initializer
 from scratchnet.layers.layer import Layer
@@ -26,7 +26,8 @@ class Dense(Layer):
         bias_initializer: str | Initializer = "zeros",
     ) -> None:
         super().__init__()
-        self.units, self.use_bias = positive_integer(units, "units", self.name), use_bias
+        self.units = positive_integer(units, "units", self.name)
+        self.use_bias = boolean(use_bias, "use_bias", self.name)
         self.initializers = {"kernel": get_initializer(kernel_initializer), "bias": get_initializer(bias_initializer)}
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:

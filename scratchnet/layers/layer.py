@@ -145,7 +145,7 @@ class Module:
 
 
 def as_device(device: str | Device | None) -> Device:
-    return device if isinstance(device, Device) else get_device(device or "cpu")
+    return device if isinstance(device, Device) else get_device("cpu" if device is None else device)
 
 
 class Layer(Module):

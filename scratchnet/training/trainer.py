@@ -12,7 +12,7 @@ from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
 from scratchnet import arguments
-from scratchnet.arguments import positive_integer
+from scratchnet.arguments import one_of, positive_integer
 from scratchnet.backend import Array, Device, in_session
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Dataset, Split
@@ -83,6 +83,11 @@ class Trainer:
         seed: int = 0,
         workers: int | None = None,
     ) -> None:
+        self.is_open = False
+        wanted = (network, Sequential), (head, SoftmaxCrossEntropy), (optimizer, Optimizer), (dataset, Dataset)
+        for given, kind in wanted:
+            if not isinstance(given, kind):
+                raise TypeError(f"trainer: a {type(given).__name__} is given where a {kind.__name__} is wanted")
         if network.built and network.device.name != "cpu":
             if workers not in (None, 1):
                 raise ValueError(f"trainer: workers share the work of a CPU; device {network.device.name!r} takes one")
@@ -97,12 +102,13 @@ class Trainer:
         self.workers = min(positive_integer(workers, "workers", "trainer"), size % self.batch_size or self.batch_size)
         if not network.built or len(network.output_shape) != 1:
             raise ValueError(f"{network.name}: training needs a built network that ends in one logit a class")
-        if network.input_shape != dataset.train.images.shape[1:] or network.output_shape[0] < dataset.num_classes:
-            raise ValueError(
-                f"{network.name}: the network takes {network.input_shape} and has {network.output_shape[0]} outputs, "
-                f"where {dataset.name} has images of {dataset.train.images.shape[1:]} and {dataset.num_classes} classes"
-            )
         for split in (dataset.train, dataset.test):
+            if network.input_shape != split.images.shape[1:] or network.output_shape[0] < dataset.num_classes:
+                raise ValueError(
+                    f"{network.name}: the network takes {network.input_shape} and has {network.output_shape[0]} "
+                    f"outputs, where {dataset.name} has images of {split.images.shape[1:]} and {dataset.num_classes} "
+                    "classes"
+                )
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= network.output_shape[0]:
                 raise ValueError(
@@ -120,6 +126,7 @@ class Trainer:
             LocalReplica(job, layout, self.device) if self.workers == 1 else Workers(job, layout)
         )
         self._load()
+        self.is_open = True
 
     def _layout(self, optimizer: Optimizer) -> Layout:
         network, dtype = self.network, str(self.network.dtype)
@@ -163,6 +170,8 @@ class Trainer:
         step and the layer, and the parameters are again as that step found them. On a GPU, where a look at the loss is
         a wait, that and `on_step` come after every 50th step and the last.
         """
+        self._needs_open()
+        positive_integer(epoch, "epoch", "trainer")
         if self.progress.epoch != epoch:
             self.progress = Progress(epoch)
         progress, size = self.progress, len(self.dataset.train)
@@ -253,7 +262,9 @@ class Trainer:
 
         Raises TrainingError where they are not finite.
         """
-        chosen = {"train": self.dataset.train, "test": self.dataset.test}[split]
+        self._needs_open()
+        one_of(split, ("train", "test"), "split", "trainer")
+        chosen = self.dataset.train if split == "train" else self.dataset.test
         self.engine.predict(split, 0, len(chosen))
         logits = self.device.to_host(self.engine.arrays["logits"][: len(chosen)])
         bad = np.flatnonzero(~np.isfinite(logits).all(1))[:1]
@@ -267,9 +278,16 @@ class Trainer:
 
     def close(self) -> None:
         """End the workers; the network keeps the trained parameters."""
+        if not self.is_open:
+            return
+        self.is_open = False
         network = self.network
         network.attach(*(array.copy() for array in (network.parameters, network.gradients, network.state)))
         self.engine.close()
+
+    def _needs_open(self) -> None:
+        if not self.is_open:
+            raise RuntimeError("trainer: it is closed; make a new one, which goes on from the network's parameters")
 
     def __enter__(self) -> Self:
         return self

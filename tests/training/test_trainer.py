@@ -200,6 +200,49 @@ def test_what_does_not_fit_together_is_refused() -> None:
         Trainer(network(classes=3), head, Adam(), data, batch_size=8, workers=1)
     with pytest.raises(ValueError, match=r"takes \(9, 9, 3\)"):
         Trainer(network(size=9), head, Adam(), data, batch_size=8, workers=1)
+    for shape in ((7, 8, 8, 1), (7, 1, 1, 3)):  # which would broadcast
+        bad = replace(data, test=Split(np.zeros(shape, np.uint8), np.zeros(7, np.int64)))
+        with pytest.raises(ValueError, match=rf"has images of \({shape[1]}, {shape[2]}, {shape[3]}\)"):
+            Trainer(network(), head, Adam(), bad, batch_size=8, workers=1)
+    for wrong in ((None, head, Adam(), data), (network(), Adam(), head, data), (network(), head, None, data)):
+        with pytest.raises(TypeError, match=r"trainer: a .* is given where a .* is wanted"):
+            Trainer(*wrong, batch_size=8, workers=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a NoneType is given where a Dataset is wanted"):
+        Trainer(network(), head, Adam(), None, batch_size=8, workers=1)  # type: ignore[arg-type]
     bad = replace(data, train=Split(data.train.images, data.train.labels + 1))
     with pytest.raises(ValueError, match="labels of corners go from 1 to 5"):
         Trainer(network(), head, Adam(), bad, batch_size=8, workers=1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_wrong_calls_of_an_open_and_of_a_closed_trainer(workers: int) -> None:
+    trainer = Trainer(network(), SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=32, workers=workers)
+    for epoch in (0, -1, 1.5):
+        with pytest.raises(ValueError, match=f"trainer: epoch is {epoch} where a positive integer"):
+            trainer.train_epoch(epoch)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="trainer: split is 'validation' where 'train' or 'test'"):
+        trainer.predict("validation")
+    trainer.close()
+    trainer.close()
+    before = trainer.network.weights()
+    for call in (lambda: trainer.train_epoch(1), trainer.predict):
+        with pytest.raises(RuntimeError, match="trainer: it is closed; make a new one"):
+            call()
+    assert all((before[name] == array).all() for name, array in trainer.network.weights().items())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((3, 8, 8, 3)), np.zeros(3, int), r"images are float64 \(3, 8, 8, 3\) where uint8"),
+        (np.zeros((3, 8, 8), np.uint8), np.zeros(3, int), r"images are uint8 \(3, 8, 8\)"),
+        ([[0]], np.zeros(1, int), "images are a list"),
+        (np.zeros((3, 8, 8, 3), np.uint8), np.eye(3, dtype=int), r"labels are int64 \(3, 3\) where integers \(3,\)"),
+        (np.zeros((3, 8, 8, 3), np.uint8), np.zeros(3), r"labels are float64 \(3,\)"),
+        (np.zeros((3, 8, 8, 3), np.uint8), np.zeros(4, int), r"labels are int64 \(4,\) .* one an image"),
+        (np.zeros((3, 8, 8, 3), np.uint8), [0, 1, 2], "labels are a list"),
+    ],
+)
+def test_a_split_is_uint8_images_and_a_label_each(images: Any, labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Split(images, labels)
