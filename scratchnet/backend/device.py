@@ -161,9 +161,6 @@ class Gpu(Device):
         else:
             self.xp.copyto(out, self.xp.asarray(host))
 
-    def take(self, array: Array, rows: Array, out: Array) -> None:
-        self.xp.take(array, rows, 0, out)
-
 
 def _cupy_packages() -> list[str]:
     names = {str(distribution.metadata["Name"]).lower() for distribution in distributions()}  # or None, if damaged

@@ -71,7 +71,7 @@ class Replica:
         self.start = 0
         self.bound: dict[int, tuple[BoundNetwork, Any, Array]] = {}  # by number of rows
         self.programs: dict[tuple[str, int], Program] = {}  # by kind and rows of the whole batch
-        self.outputs: dict[tuple[str, int], Array] = {}  # of the network, in each program
+        self.outputs: dict[tuple[str, int], Array] = {}  # logits of a prediction, by split and rows
 
     def train(self, start: int, size: int, step: int) -> None:
         """One training step on the images order[start : start + size]; noise and optimizer are at `step`, from 0."""
@@ -88,15 +88,14 @@ class Replica:
         for self.start in range(start, stop, rows):
             self.network.clock.row, size = self.start, min(rows, stop - self.start)
             with self.device.session():
-                y = self._run(f"predict {split}", whole(size))
-                self.device.xp.copyto(self.arrays["logits"][self.start : self.start + size], y)
+                self._run(f"predict {split}", whole(size))
+                self.device.xp.copyto(self.arrays["logits"][self.start : self.start + size], self.outputs[split, size])
 
-    def _run(self, kind: str, share: Share) -> Array:
-        """What the network gives for the share, or for its last group."""
+    def _run(self, kind: str, share: Share) -> None:
         with quick_ufuncs(), self.device.session():
             if (kind, share.total) in self.programs:
                 self.programs[kind, share.total].replay()
-                return self.outputs[kind, share.total]
+                return
             if kind == "train":
                 groups = self._groups(share)
             elif share.size not in self.bound:  # the buffers of any group will do
@@ -106,9 +105,7 @@ class Replica:
                     self._train(groups, share.total)
                 else:
                     self._predict(kind.removeprefix("predict "), share.size)
-            network = groups[-1][1] if kind == "train" else self.bound[share.size][0]
-            self.programs[kind, share.total], self.outputs[kind, share.total] = program, network.y
-            return network.y
+            self.programs[kind, share.total] = program
 
     def _bind(self, share: Share) -> tuple[BoundNetwork, Any, Array]:
         head = self.job.head.bind(share, self.network.output_shape[0], self.memory, self.network.clock)
@@ -189,6 +186,7 @@ class Replica:
             run(take)
             self._scale(pixels, network.x)
         network.compute(training=False)
+        self.outputs[split, rows] = network.y  # of this program: training may bind the size anew
 
     def _gather_on_gpu(self, split: str, order: Array, x: Array, batch_labels: Array) -> None:
         start = self.memory.buffer(1, dtype=np.int64)
