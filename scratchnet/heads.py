@@ -29,6 +29,7 @@ class SoftmaxCrossEntropy:
     """
 
     name = "softmax"
+    draws_noise = False
     clock: Clock  # of a bound twin
     _bound: Any = None, None, None  # for which logits, what __call__ made for them, and the clock of its noise
 
@@ -144,6 +145,7 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
     """
 
     name = "gumbel"
+    draws_noise = True
 
     def __init__(self, temperature: float | AnnealedTemperature = 1.0, seed: int = 0) -> None:
         self.temperature: Any = temperature
@@ -183,3 +185,6 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
 
     def _set_temperature(self) -> None:
         self.inverse_temperature.fill(1 / self.temperature_at(self.clock.step))
+
+
+HEADS = {head.name: head for head in (SoftmaxCrossEntropy, GumbelSoftmaxCrossEntropy)}
