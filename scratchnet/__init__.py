@@ -1,7 +1,11 @@
 """Convolutional networks from scratch on NumPy and CuPy, with every backward pass written by hand."""
 
+from typing import Any
+
+import scratchnet.on_gpu  # noqa: F401 - a GPU's kernels, into their table
+from scratchnet.data import Dataset, Split, load_dataset
 from scratchnet.gradcheck import NotDifferentiableError, check_gradients
-from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
+from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
 from scratchnet.layers import (
     AveragePooling2D,
     BatchNormalization,
@@ -11,17 +15,31 @@ from scratchnet.layers import (
     Flatten,
     GlobalAveragePooling2D,
     GumbelSoftmax,
+    Layer,
     MaxPooling2D,
+    Parallel,
     ReLU,
+    Residual,
+    Sequential,
     Softmax,
 )
-from scratchnet.network import Sequential
-from scratchnet.optimizers import SGD, Adam
+from scratchnet.optimizers import SGD, Adam, Optimizer
+from scratchnet.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD", "Adam", "AnnealedTemperature", "AveragePooling2D", "BatchNormalization", "Conv2D", "Dense", "Dropout",
-    "Flatten", "GlobalAveragePooling2D", "GumbelSoftmax", "GumbelSoftmaxCrossEntropy", "MaxPooling2D",
-    "NotDifferentiableError", "ReLU", "Sequential", "Softmax", "SoftmaxCrossEntropy", "check_gradients",
+    "SGD", "Adam", "AnnealedTemperature", "AveragePooling2D", "BatchNormalization", "Conv2D", "CosineDecay", "Dataset",
+    "Dense", "Dropout", "ExponentialDecay", "Flatten", "GlobalAveragePooling2D", "GumbelSoftmax",
+    "GumbelSoftmaxCrossEntropy", "Head", "Layer", "MaxPooling2D", "NotDifferentiableError", "Optimizer", "Parallel",
+    "PiecewiseConstantDecay", "ReLU", "Residual", "Sequential", "Softmax", "SoftmaxCrossEntropy", "Split", "Trainer",
+    "check_gradients", "load_dataset",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Trainer":  # with what starts processes, which defining a network needs not
+        from scratchnet.training import Trainer
+
+        return Trainer
+    raise AttributeError(f"module 'scratchnet' has no attribute {name!r}")

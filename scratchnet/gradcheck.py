@@ -7,7 +7,7 @@ import numpy as np
 
 from scratchnet import arguments
 from scratchnet.errors import ScratchnetError
-from scratchnet.heads import SoftmaxCrossEntropy
+from scratchnet.heads import Head
 from scratchnet.layers.layer import Module
 
 STEPS = 1e-3, 1e-4, 1e-5, 1e-6  # a smaller step is tried where a larger one meets a kink near the point
@@ -23,7 +23,7 @@ class NotDifferentiableError(ScratchnetError):
 
 
 def check_gradients(
-    target: Module | SoftmaxCrossEntropy,
+    target: Module,
     x: np.ndarray,
     labels: np.ndarray | None = None,
     *,
@@ -45,7 +45,7 @@ def check_gradients(
     Raises NotDifferentiableError where the point lies on a kink (a ReLU at 0, a tie in max pooling), or so close to
     many that no difference can confirm anything, or where the function is another at every call.
     """
-    if not isinstance(target, Module | SoftmaxCrossEntropy):
+    if not isinstance(target, Module):
         what = target.__name__ if isinstance(target, type) else type(target).__name__
         raise TypeError(f"check_gradients: {what} is not a layer, a network or a head: make one, such as Dense(3)")
     x = np.array(x, np.float64)
@@ -53,14 +53,15 @@ def check_gradients(
         raise ValueError(f"{target.name}: x has entries that are not finite, where no gradient can be checked")
     arguments.positive_integer(directions, "directions", "check_gradients")
     source = np.random.default_rng([seed, OWN_STREAM])
-    if isinstance(target, Module):
-        if labels is not None:
-            raise ValueError(f"{target.name}: labels are for a head; a layer or network is checked without them")
-        points, function, gradients = _of_module(target, x, training, source)
-    elif labels is None:
+    if isinstance(target, Head) and labels is None:
         raise ValueError(f"{target.name} head: check_gradients needs labels")
+    if not isinstance(target, Head) and labels is not None:
+        raise ValueError(f"{target.name}: labels are for a head; a layer or network is checked without them")
+    twin = _moved(target, x, source)
+    if isinstance(twin, Head):
+        points, function, gradients = _of_head(twin, x, labels)
     else:
-        points, function, gradients = _of_head(target, x, labels)
+        points, function, gradients = _of_module(twin, x, target.clock.step, training, source)
     return max(
         _error(function, point, gradients[name], source, f"{target.name}: {name}")
         for name, point in points.items()
@@ -72,21 +73,32 @@ Arrays = dict[str, np.ndarray]
 Function = Callable[[], np.ndarray]  # the terms whose sum is L, for the points as they are now
 
 
-def _of_head(head: SoftmaxCrossEntropy, logits: np.ndarray, labels: np.ndarray) -> tuple[Arrays, Function, Arrays]:
-    return {"x": logits}, lambda: np.array([head(logits, labels)[0]]), {"x": head(logits, labels)[1]}
+def _moved(target: Module, x: np.ndarray, source: np.random.Generator) -> Any:
+    """A float64 twin on the CPU whose parameters and moving averages are those of the target, moved a little."""
+    if target.built and target.input_shape != x.shape[1:]:
+        raise ValueError(f"{target.name}: x has the shape {x.shape} where (N, {str(target.input_shape)[1:]} is wanted")
+    twin: Any = target.unbuilt()
+    twin.build(x.shape[1:], dtype=np.float64)
+    if target.built:
+        twin.set_weights(dict(zip(twin.weights(), target.weights().values(), strict=True)))
+        for ours, theirs in zip(twin.leaves, target.leaves, strict=True):
+            ours.noise_stream = theirs.noise_stream
+    for array in (array for layer in twin.leaves for array in layer.arrays().values()):
+        moves = MOVE * source.standard_normal(array.shape)
+        array[...] = array * np.exp(moves) + (array == 0) * moves
+    return twin
+
+
+def _of_head(twin: Head, x: np.ndarray, labels: Any) -> tuple[Arrays, Function, Arrays]:
+    points, gradients = {"x": x} | twin.parameters, {"x": twin(x, labels)[1]}
+    gradients |= {name: array.copy() for name, array in twin.gradients.items()}
+    return points, lambda: np.array([twin(x, labels)[0]]), gradients
 
 
 def _of_module(
-    target: Module, x: np.ndarray, training: bool, source: np.random.Generator
+    twin: Any, x: np.ndarray, step: int, training: bool, source: np.random.Generator
 ) -> tuple[Arrays, Function, Arrays]:
     """The points to move (x and the parameters), L as a function of where they are, and the gradients to confirm."""
-    if target.built and target.input_shape != x.shape[1:]:
-        raise ValueError(f"{target.name}: x has the shape {x.shape} where (N, {str(target.input_shape)[1:]} is wanted")
-    twin, step = _float64(target, x.shape[1:]), target.clock.step
-    for layer in _layers(twin):
-        for array in layer.arrays().values():
-            moves = MOVE * source.standard_normal(array.shape)
-            array[...] = array * np.exp(moves) + (array == 0) * moves
 
     def forward(x: np.ndarray = x) -> np.ndarray:
         twin.clock.step = step
@@ -97,33 +109,17 @@ def _of_module(
     dy = source.standard_normal(y.shape)
     if not np.array_equal(forward(), forward()):
         raise NotDifferentiableError(
-            f"{target.name}: two passes at one point differ, so no difference can confirm a gradient: a layer that "
+            f"{twin.name}: two passes at one point differ, so no difference can confirm a gradient: a layer that "
             "draws random numbers takes them from `self.noise(seed)`, which are the same in the same step"
         )
     points, gradients = {"x": x}, {"x": twin.backward(dy)}
-    for layer in _layers(twin):
-        for name in layer.parameters:
+    for layer in twin.leaves:
+        for name in layer.parameters if layer.trainable else ():
             points[f"{layer.name}/{name}"] = layer.parameters[name]
             gradients[f"{layer.name}/{name}"] = layer.gradients[name].copy()
         if getattr(layer, "straight_through", False):
-            layer.straight_through, twin._bound = False, None
+            layer.straight_through, twin._plan = False, None
     return points, lambda: forward() * dy, gradients
-
-
-def _layers(module: Module) -> list[Any]:
-    return getattr(module, "layers", [module])
-
-
-def _float64(target: Module, input_shape: tuple[int, ...]) -> Any:
-    """A float64 twin on the CPU with the same parameters and state."""
-    twin = target.unbuilt()  # type: ignore[attr-defined]
-    twin.build(input_shape, dtype=np.float64)
-    if target.built:
-        for ours, theirs in zip(_layers(twin), _layers(target), strict=True):
-            ours.stream = theirs.stream
-            for name, array in theirs.arrays().items():
-                ours.arrays()[name][...] = theirs.device.to_host(array)
-    return twin
 
 
 def _error(

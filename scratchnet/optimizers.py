@@ -8,33 +8,54 @@ import numpy as np
 
 from scratchnet.arguments import fraction, one_of, positive_number
 from scratchnet.backend import Array, Device, Memory, get_device, prepare
-from scratchnet.kernels.gpu.adam import Adam as FusedAdam
+from scratchnet.kernels.table import on
+from scratchnet.schedules import rate_at
 
 PIECE = 16384  # numbers; five vectors of that length stay in the second-level cache
 SWEEP = 32  # steps from one sweep to the next
 
+Rate = float | Callable[[int], float]
+
 
 class Optimizer:
-    """What optimizers share: `build(parameters)` once, then `update(gradients)` for every step, in place."""
+    """What optimizers share: `build(parameters)` once, then `update(gradients)` for every step, in place.
+
+    `learning_rate` is a positive number, or a function of the step (0 in the first) such as CosineDecay.
+    """
 
     slots: ClassVar[tuple[str, ...]] = ()  # names of the vectors kept beside the parameters
-    fused: Callable[..., None] | None = None  # a kernel that does the whole step at once, where the device has one
 
-    def __init__(self, learning_rate: float) -> None:
+    def __init__(self, learning_rate: Rate) -> None:
         self.name = type(self).__name__
-        self.learning_rate, self.step = positive_number(learning_rate, "learning_rate", self.name), 0
+        self.learning_rate, self.step = learning_rate, 0
+        if not callable(learning_rate):
+            self.learning_rate = positive_number(learning_rate, "learning_rate", self.name)
 
-    def build(self, parameters: Array, slots: dict[str, Array] | None = None, device: Device | None = None) -> None:
-        """Start at step 0 on this vector; `slots` are the vectors to use for the optimizer's own state."""
+    def rate(self) -> float:
+        """The learning rate of the step that comes."""
+        return rate_at(self.learning_rate, self.step, self.name)
+
+    def build(
+        self,
+        parameters: Array,
+        moments: dict[str, Array] | None = None,
+        device: Device | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        """Start at step 0 on this vector; `moments` are the vectors to use for what is kept beside it, by slot.
+
+        With a `memory`, whoever owns it loads its step record before each update.
+        """
         if getattr(parameters, "ndim", None) != 1:
             raise ValueError(f"{self.name}: the parameters are to be one flat vector, as a network's `parameters` are")
         self.device = device or get_device("cpu" if isinstance(parameters, np.ndarray) else "gpu")
-        self.parameters, self.memory, self.step = parameters, Memory(self.device, parameters.dtype), 0
-        self.fused = None  # the one before may have been built on another device
-        self.state = slots or {name: self.memory.buffer(parameters.size) for name in self.slots}
-        names = self.constants()
-        self.constants_of_step = self.memory.buffer(len(names))
-        self.scalars = {name: self.constants_of_step[i : i + 1].reshape(()) for i, name in enumerate(names)}
+        self.alone = memory is None
+        self.memory = memory or Memory(self.device, parameters.dtype)
+        self.parameters, self.step = parameters, 0
+        self.moments = moments or {name: self.memory.buffer(parameters.size) for name in self.slots}
+        names = self.step_scalars()
+        self.of_step = self.memory.record.field(lambda: list(self.step_scalars().values()), parameters.dtype, len(names))
+        self.scalars = {name: self.of_step[i : i + 1].reshape(()) for i, name in enumerate(names)}
         self.piece = min(PIECE, parameters.size) if self.device.name == "cpu" else parameters.size
         self.size, self.stays = self.memory.buffer(self.piece), self.memory.buffer(self.piece, dtype=bool)
         self.negligible = self.memory.negligible()
@@ -47,14 +68,14 @@ class Optimizer:
         if not shapes or any(shape != self.parameters.shape for shape in shapes):
             raise ValueError(f"{self.name}: the gradients have the shapes {shapes}, not {self.parameters.shape}")
         with self.device.session():
-            self._update(gradients)
+            if self.alone:
+                self.memory.record.load()
+            prepare(self._advance)
+            on(self.device, type(self)).apply_all(self, gradients)
 
-    def _update(self, gradients: Sequence[Array]) -> None:
+    def apply_all(self, gradients: Sequence[Array]) -> None:
+        """The step on the whole vector, piece by piece."""
         ops = self.device.ops
-        prepare(self._advance)
-        if self.fused is not None and len(gradients) == 1:
-            self.fused(self.constants_of_step, *gradients, self.parameters, **self.state)
-            return
         with self.memory.scratch() as take:
             total, temporary = take(self.piece), take(self.piece)
             for piece in self._pieces():
@@ -63,20 +84,17 @@ class Optimizer:
                 for other in gradients[1:]:
                     ops.add(g, other[piece], out=total[: t.size])
                     g = total[: t.size]
-                self.apply(self.parameters[piece], g, t, **{name: self.state[name][piece] for name in self.slots})
+                self.apply(self.parameters[piece], g, t, **{name: self.moments[name][piece] for name in self.slots})
 
     def _advance(self) -> None:
         self.step += 1
-        with np.errstate(over="ignore"):  # an absurd learning rate is infinite in float32, and the loss will tell
-            values = np.array(list(self.constants().values()), self.memory.dtype)
-        self.device.load(values, out=self.constants_of_step)
         if self.step % SWEEP == 0:
             self._sweep()
 
     def _sweep(self) -> None:
         """Set to 0 what has decayed to next to nothing: it would become denormal, and stay so, and cost 100 cycles."""
         xp = self.device.xp
-        for vector in self.state.values():
+        for vector in self.moments.values():
             for piece in self._pieces():
                 values = vector[piece]
                 size, stays = self.size[: values.size], self.stays[: values.size]
@@ -88,11 +106,11 @@ class Optimizer:
         size, length = self.parameters.size, self.piece
         return [slice(start, min(start + length, size)) for start in range(0, size, length or 1)]
 
-    def constants(self) -> dict[str, float]:
-        """The scalars of this step."""
+    def step_scalars(self) -> dict[str, float]:
+        """The scalars of the step that comes, in which `self.step` steps have been done."""
         raise NotImplementedError
 
-    def apply(self, w: Array, g: Array, t: Array, **state: Array) -> None:
+    def apply(self, w: Array, g: Array, t: Array, **moments: Array) -> None:
         """Change the parameters w by the gradient g; t is scratch."""
         raise NotImplementedError
 
@@ -105,15 +123,15 @@ class SGD(Optimizer):
 
     slots = ("velocity",)
 
-    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
+    def __init__(self, learning_rate: Rate = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(learning_rate)
         self.momentum, self.nesterov = fraction(momentum, "momentum", self.name), nesterov
 
-    def constants(self) -> dict[str, float]:
-        return {"rate": self.learning_rate, "momentum": self.momentum}
+    def step_scalars(self) -> dict[str, float]:
+        return {"rate": self.rate(), "momentum": self.momentum}
 
-    def apply(self, w: Array, g: Array, t: Array, **state: Array) -> None:
-        ops, velocity, momentum = self.device.ops, state["velocity"], self.scalars["momentum"]
+    def apply(self, w: Array, g: Array, t: Array, **moments: Array) -> None:
+        ops, velocity, momentum = self.device.ops, moments["velocity"], self.scalars["momentum"]
         ops.multiply(g, self.scalars["rate"], out=t)
         ops.multiply(velocity, momentum, out=velocity)
         ops.subtract(velocity, t, out=velocity)
@@ -139,7 +157,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: Rate = 1e-3,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -150,33 +168,28 @@ class Adam(Optimizer):
         self.epsilon = positive_number(epsilon, "epsilon", self.name)
         self.epsilon_placement = one_of(epsilon_placement, ("keras", "pytorch"), "epsilon_placement", self.name)
 
-    def build(self, parameters: Array, slots: dict[str, Array] | None = None, device: Device | None = None) -> None:
-        super().build(parameters, slots, device)
-        if self.device.cuda is not None:
-            self.fused = FusedAdam(self.device, parameters.size, self.memory.dtype)
-
-    def constants(self) -> dict[str, float]:
-        step = max(self.step, 1)
+    def step_scalars(self) -> dict[str, float]:
+        step = self.step + 1
         correction_1, correction_2 = 1 - self.beta_1**step, sqrt(1 - self.beta_2**step)
         return {
-            "follow_1": 1 - self.beta_1,
-            "keep_2": self.beta_2,
-            "follow_2": 1 - self.beta_2,
-            "rate": self.learning_rate * correction_2 / correction_1,
-            "floor": self.epsilon * (correction_2 if self.epsilon_placement == "pytorch" else 1),
+            "one_minus_beta_1": 1 - self.beta_1,
+            "beta_2": self.beta_2,
+            "one_minus_beta_2": 1 - self.beta_2,
+            "rate": self.rate() * correction_2 / correction_1,
+            "epsilon": self.epsilon * (correction_2 if self.epsilon_placement == "pytorch" else 1),
         }
 
-    def apply(self, w: Array, g: Array, t: Array, **state: Array) -> None:
-        ops, m, v, scalars = self.device.ops, state["m"], state["v"], self.scalars
+    def apply(self, w: Array, g: Array, t: Array, **moments: Array) -> None:
+        ops, m, v, scalars = self.device.ops, moments["m"], moments["v"], self.scalars
         ops.subtract(g, m, out=t)
-        ops.multiply(t, scalars["follow_1"], out=t)
+        ops.multiply(t, scalars["one_minus_beta_1"], out=t)
         ops.add(m, t, out=m)
         ops.multiply(g, g, out=t)
-        ops.multiply(t, scalars["follow_2"], out=t)
-        ops.multiply(v, scalars["keep_2"], out=v)
+        ops.multiply(t, scalars["one_minus_beta_2"], out=t)
+        ops.multiply(v, scalars["beta_2"], out=v)
         ops.add(v, t, out=v)
         ops.sqrt(v, out=t)
-        ops.add(t, scalars["floor"], out=t)
+        ops.add(t, scalars["epsilon"], out=t)
         ops.divide(m, t, out=t)
         ops.multiply(t, scalars["rate"], out=t)
         ops.subtract(w, t, out=w)

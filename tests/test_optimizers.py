@@ -178,9 +178,9 @@ def test_no_decaying_sum_is_ever_denormal(make: Any, device: Any, dtype: str) ->
         if step == 5:
             gradients[::2] = 0
         if step % 10 == 0:
-            for vector in map(device.to_host, optimizer.state.values()):
+            for vector in map(device.to_host, optimizer.moments.values()):
                 assert not ((vector != 0) & (np.abs(vector) < np.finfo(dtype).tiny)).any(), f"after step {step + 1}"
-    for vector in map(device.to_host, optimizer.state.values()):
+    for vector in map(device.to_host, optimizer.moments.values()):
         assert vector[1::2].all()
         assert not vector[::2].any()
 
@@ -200,7 +200,7 @@ def test_a_sweep_moves_no_parameter(dtype: str, beta_1: float, monkeypatch: pyte
         for step in range(200):
             alive = source.random(size) < (1.0 if step < 20 else 0.02)
             optimizer.update((source.normal(size=size) * sizes * alive).astype(dtype))
-        results.append((parameters, optimizer.state["v"]))
+        results.append((parameters, optimizer.moments["v"]))
     (swept, v), (unswept, v_unswept) = results
     assert np.array_equal(swept, unswept)
     assert not np.array_equal(v, v_unswept)
@@ -211,11 +211,11 @@ def test_a_sweep_keeps_what_is_not_finite() -> None:
     optimizer = Adam()
     optimizer.build(np.zeros(4, np.float32))
     optimizer.step = optimizers.SWEEP - 1
-    optimizer.state["m"][...] = [np.nan, np.inf, -np.inf, 1e-32]
+    optimizer.moments["m"][...] = [np.nan, np.inf, -np.inf, 1e-32]
     with np.errstate(all="ignore"):
         optimizer.update(np.zeros(4, np.float32))
-    assert np.array_equal(np.isfinite(optimizer.state["m"]), [False, False, False, True])
-    assert optimizer.state["m"][3] == 0
+    assert np.array_equal(np.isfinite(optimizer.moments["m"]), [False, False, False, True])
+    assert optimizer.moments["m"][3] == 0
 
 
 @NEEDS_COMPILER

@@ -2,11 +2,13 @@
 
 from scratchnet.backend.buffers import Memory, view
 from scratchnet.backend.device import Array, Device, get_device, in_session
-from scratchnet.backend.noise import Clock, Noise
+from scratchnet.backend.layout import BatchSlice, FlatLayout, slice_of, whole
+from scratchnet.backend.noise import Noise, StepCounter
 from scratchnet.backend.ops import Ops
 from scratchnet.backend.program import Program, owned_by, prepare, run
+from scratchnet.backend.record import StepRecord
 
 __all__ = [
-    "Array", "Clock", "Device", "Memory", "Noise", "Ops", "Program", "get_device", "in_session", "owned_by", "prepare",
-    "run", "view",
+    "Array", "BatchSlice", "Device", "FlatLayout", "Memory", "Noise", "Ops", "Program", "StepCounter", "StepRecord",
+    "get_device", "in_session", "owned_by", "prepare", "run", "slice_of", "view", "whole",
 ]  # fmt: skip

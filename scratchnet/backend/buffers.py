@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet.backend.device import Array, Device
+from scratchnet.backend.record import StepRecord
 
 LINE = 64  # bytes of a cache line; a ufunc on unaligned operands runs at half its speed
 HUGE_PAGE = 2 << 20
@@ -34,9 +35,11 @@ class Arena:
         self.device = device
         self.blocks: list[Array] = []
         self.place = 0, 0  # the block in use and the first free byte in it
+        self.taken = 0  # bytes, ever
 
     def take(self, *shape: int, dtype: Any) -> Array:
         size = prod(shape) * np.dtype(dtype).itemsize
+        self.taken += size
         block, start = self.place
         while block < len(self.blocks) and start + size > self.blocks[block].size:
             block, start = block + 1, 0
@@ -57,12 +60,13 @@ class Memory:
     """The buffers of one network: lasting ones, and scratch that is dead when its user returns.
 
     `buffer(*shape)` is zeroed and lasts. `with scratch() as take: t = take(*shape)` is not zeroed and is handed out
-    again afterwards. Both have the dtype of the network unless told otherwise.
+    again afterwards. Both have the dtype of the network unless told otherwise. `record` is what a step has anew.
     """
 
     def __init__(self, device: Device, dtype: Any) -> None:
         self.device, self.dtype = device, np.dtype(dtype)
         self._lasting, self._scratch = Arena(device), Arena(device)
+        self.record = StepRecord(device)
 
     def buffer(self, *shape: int, dtype: Any = None) -> Array:
         return self._lasting.take(*shape, dtype=dtype or self.dtype)
@@ -72,6 +76,11 @@ class Memory:
         place = self._scratch.place
         yield self._take_scratch
         self._scratch.place = place
+
+    @property
+    def lasting(self) -> int:
+        """Bytes of all buffers so far."""
+        return self._lasting.taken
 
     def _take_scratch(self, *shape: int, dtype: Any = None) -> Array:
         return self._scratch.take(*shape, dtype=dtype or self.dtype)

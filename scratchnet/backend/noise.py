@@ -17,11 +17,11 @@ HEAD = 1 << 32
 SHUFFLE = HEAD + 1
 SAMPLING = HEAD + 2
 INITIALIZERS = HEAD + 3
-TICK = 8  # one tick of the counter gives eight numbers of 32 bits
-STEPS = np.float32(1 << 23)
+TICK = 8  # one increment of Philox's counter yields eight numbers of 32 bits
+LEVELS = np.float32(1 << 23)
 
 
-class Clock:
+class StepCounter:
     """What a network's noise is drawn for: the training step, or a pass of inference after it, and the image in row 0.
 
     Whoever makes the steps sets `step`. Inference leaves it alone, so that a look at a network does not change how its
@@ -65,10 +65,10 @@ def fill_uniform(seed: int, stream: int, step: int, first_row: int, out: np.ndar
 
 def open_interval(u: np.ndarray) -> None:
     """Turn k 2^-24 with 0 <= k < 2^24, in place, into ((k >> 1) + 1/2) 2^-23: exact in float32, never 0 or 1."""
-    np.multiply(u, STEPS, u)
+    np.multiply(u, LEVELS, u)
     np.floor(u, u)
     np.add(u, np.float32(0.5), u)
-    np.divide(u, STEPS, u)
+    np.divide(u, LEVELS, u)
 
 
 def gumbel(u: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ class Noise:
     """Uniform numbers of one layer or head for its rows of the batch: `draw(out)` fills an array (rows, *shape)."""
 
     def __init__(
-        self, seed: int, stream: int, clock: Clock, first_row: int, rows: int, shape: tuple[int, ...], memory: Memory
+        self, seed: int, stream: int, clock: StepCounter, first_row: int, rows: int, shape: tuple[int, ...], memory: Memory
     ) -> None:
         self.seed, self.stream, self.clock, self.first_row = seed, stream, clock, first_row
         self.device, columns = memory.device, prod(shape)

@@ -46,6 +46,7 @@ class Dataset:
     class_names: tuple[str, ...]
     superclass_names: tuple[str, ...]
     superclasses: np.ndarray
+    validation: Split | None = None
 
     @property
     def num_classes(self) -> int:

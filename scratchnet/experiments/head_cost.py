@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from scratchnet.backend import Clock, Memory, Program, get_device
+from scratchnet.backend import Memory, Program, get_device, whole
 from scratchnet.data import Dataset
 from scratchnet.experiments.recipes import Recipe
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
-from scratchnet.layers.layer import whole
 from scratchnet.optimizers import Adam
 from scratchnet.training import Trainer
 from scratchnet.training.replica import quick_ufuncs
@@ -102,15 +101,17 @@ def _times(classes: int, batch_size: int, seconds: float) -> Iterator[HeadTime]:
 
 def _head_alone(head: SoftmaxCrossEntropy, classes: int, batch_size: int) -> Work:
     """Its next step, replayed as in training, with new noise."""
-    clock, random = Clock(), np.random.default_rng(0)
-    bound = head.bind(whole(batch_size), classes, Memory(get_device("cpu"), np.float32), clock)
-    bound.logits[...] = random.standard_normal(bound.logits.shape, np.float32)
+    random, memory = np.random.default_rng(0), Memory(get_device("cpu"), np.float32)
+    head.build((classes,))
+    bound = head.bound(whole(batch_size), memory, (), input_gradient=True)
+    bound.x[...] = random.standard_normal(bound.x.shape, np.float32)
     bound.labels[...] = random.integers(0, classes, batch_size)
     with Program() as program:
-        bound.compute()
+        memory.record.load()
+        bound.compute(training=True)
 
     def step() -> None:
-        clock.step += 1
+        head.clock.step += 1
         program.replay()
 
     return step
@@ -139,5 +140,5 @@ def _step(dataset: Dataset, recipe: Recipe, head: SoftmaxCrossEntropy, stack: Ex
 
     step()
     with Program() as program:
-        engine.replica.bound[size][1].compute()
+        engine.replica.bound[size].head.compute(training=True)
     return step, program.replay

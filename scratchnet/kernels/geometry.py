@@ -90,3 +90,16 @@ def windows(
         axis(input_shape[place], size[place], strides[place], padding, dilation[place]) for place in (0, 1)
     )
     return Windows(rows, columns)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of a batch of images, and whether a ReLU, then a 2x2 max pooling follow it."""
+
+    images: int
+    input_shape: tuple[int, ...]
+    filters: int
+    windows: Windows
+    relu: bool = False
+    pool: bool = False
+    input_gradient: bool = True

@@ -6,7 +6,7 @@ gathered row of windows is then one run of W*N values however few channels there
 
 from scratchnet.backend import Array, Memory, view
 from scratchnet.kernels.epilogue import Epilogue, Piece
-from scratchnet.kernels.geometry import Windows
+from scratchnet.kernels.geometry import Convolution
 
 BLOCK = 1 << 19  # bytes of gathered windows a block: they should still be in the second-level cache when multiplied
 
@@ -14,24 +14,15 @@ BLOCK = 1 << 19  # bytes of gathered windows a block: they should still be in th
 class Im2col:
     """One convolution of a batch with its epilogue; owns its input `x`, `dx` (N, H, W, C) and the gathered windows."""
 
-    def __init__(
-        self,
-        images: int,
-        input_shape: tuple[int, ...],
-        filters: int,
-        windows: Windows,
-        memory: Memory,
-        *,
-        relu: bool = False,
-        pool: bool = False,
-        input_gradient: bool = True,
-    ) -> None:
+    def __init__(self, convolution: Convolution, memory: Memory) -> None:
+        images, filters, windows = convolution.images, convolution.filters, convolution.windows
+        input_shape, pool = convolution.input_shape, convolution.pool
         channels = input_shape[2]
         self.filters, self.memory, self.ops = filters, memory, memory.device.ops
-        self.windows, self.input_gradient = windows, input_gradient
+        self.windows, self.input_gradient = windows, convolution.input_gradient
         self.terms = windows.rows.size * windows.columns.size * channels
         self.x, self.x_padded = self._image(images, input_shape)
-        if input_gradient:
+        if self.input_gradient:
             self.dx, self.dx_padded = self._image(images, input_shape)
         step = 2 if pool else 1
         height, width = (outputs // step * step for outputs in windows.outputs)
@@ -44,7 +35,7 @@ class Im2col:
         for first, last in self.blocks:
             self.columns.append(memory.buffer(self.terms, (last - first) * width * images))
             self.epilogues.append(
-                Epilogue(last - first, width, images * filters, images, filters, relu, pool, memory)
+                Epilogue(last - first, width, images * filters, images, filters, convolution.relu, pool, memory)
             )
 
     def _image(self, images: int, shape: tuple[int, ...]) -> tuple[Array, Array]:

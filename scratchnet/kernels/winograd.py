@@ -14,7 +14,7 @@ import numpy as np
 
 from scratchnet.backend import Array, Memory, view
 from scratchnet.kernels.epilogue import Epilogue, Piece
-from scratchnet.kernels.geometry import Windows
+from scratchnet.kernels.geometry import Convolution
 from scratchnet.kernels.winograd_transforms import A, G, Transforms
 
 TILE = 4
@@ -23,20 +23,11 @@ TILE = 4
 class Winograd:
     """One convolution of a batch with its epilogue; owns its input `x`, `dx` (N, H, W, C) with the margins it needs."""
 
-    def __init__(
-        self,
-        images: int,
-        input_shape: tuple[int, ...],
-        filters: int,
-        windows: Windows,
-        memory: Memory,
-        *,
-        relu: bool = False,
-        pool: bool = False,
-        input_gradient: bool = True,
-    ) -> None:
+    def __init__(self, convolution: Convolution, memory: Memory) -> None:
+        images, filters, windows = convolution.images, convolution.filters, convolution.windows
+        input_shape, pool = convolution.input_shape, convolution.pool
         self.images, self.channels, self.filters = images, input_shape[2], filters
-        self.memory, self.ops, self.input_gradient = memory, memory.device.ops, input_gradient
+        self.memory, self.ops, self.input_gradient = memory, memory.device.ops, convolution.input_gradient
         self.transforms = Transforms(memory)
         self.step = TILE // 2 if pool else TILE  # rows and columns of the activation that a tile makes
         outputs = [size // 2 * 2 if pool else size for size in windows.outputs]
@@ -54,7 +45,7 @@ class Winograd:
         self.x, padded = self._image(input_shape, margins)
         columns = np.lib.stride_tricks.sliding_window_view(padded, 6, axis=1)[:, ::TILE]
         self.x_columns = columns.transpose(3, 0, 1, 2)  # (column in its tile, row, tile, run)
-        if input_gradient:
+        if self.input_gradient:
             self.dx, self.dx_rows = self._image(input_shape, margins)
         self.v = memory.buffer(self.strips, 6, 6, self.tiles * run)
         self.u, self.ut = memory.buffer(36, self.channels, filters), memory.buffer(36, filters, self.channels)
@@ -63,7 +54,8 @@ class Winograd:
         g, a = np.kron(G, G), np.kron(A, A)
         self.g, self.gt, self.a, self.at = (np.ascontiguousarray(each, memory.dtype) for each in (g, g.T, a, a.T))
         self.epilogues = [
-            Epilogue(TILE, TILE, self.runs * filters, images, filters, relu, pool, memory) for _ in range(self.strips)
+            Epilogue(TILE, TILE, self.runs * filters, images, filters, convolution.relu, pool, memory)
+            for _ in range(self.strips)
         ]
 
     def _image(self, shape: tuple[int, ...], margins: list[tuple[int, int]]) -> tuple[Array, Array]:

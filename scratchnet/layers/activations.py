@@ -9,7 +9,7 @@ class ReLU(Layer):
     def allocate(self) -> None:
         super().allocate()
         self.zero = self.memory.constant(0)
-        self.positive = self.memory.activation(self.share.size, self.input_shape, dtype=bool)
+        self.positive = self.activation(dtype=bool)
 
     def compute(self, training: bool) -> None:
         self.ops.greater(self.x, self.zero, out=self.positive)

@@ -1,18 +1,12 @@
 """Two-dimensional convolution."""
 
-from functools import partial
-from typing import Any
-
 from scratchnet.arguments import boolean, one_of, pair, positive_integer
 from scratchnet.backend import Array
 from scratchnet.initializers import Initializer, get_initializer
-from scratchnet.kernels.geometry import windows
-from scratchnet.kernels.gpu.convolution import Convolution
+from scratchnet.kernels.geometry import Convolution, windows
 from scratchnet.kernels.im2col import Im2col
 from scratchnet.kernels.winograd import Winograd
-from scratchnet.layers.activations import ReLU
 from scratchnet.layers.layer import Layer, image_shape
-from scratchnet.layers.pooling import MaxPooling2D
 
 WINOGRAD_CHANNELS = 16  # below, the 36 products are too thin and gathering the windows is faster
 
@@ -29,8 +23,6 @@ class Conv2D(Layer):
     dkernel: Array
     bias: Array
     dbias: Array
-
-    multiplies = True
 
     def __init__(
         self,
@@ -50,8 +42,7 @@ class Conv2D(Layer):
         self.padding = one_of(padding, ("valid", "same"), "padding", self.name)
         self.dilation_rate = pair(dilation_rate, "dilation_rate", self.name)
         self.use_bias = boolean(use_bias, "use_bias", self.name)
-        self.initializers = {"kernel": get_initializer(kernel_initializer), "bias": get_initializer(bias_initializer)}
-        self.relu = self.pool = False  # absorbed from the layers that follow
+        self.kernel_initializer, self.bias_initializer = map(get_initializer, (kernel_initializer, bias_initializer))
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         _, _, channels = image_shape(input_shape, self.name)
@@ -59,53 +50,35 @@ class Conv2D(Layer):
             self.windows = windows(input_shape, self.kernel_size, self.strides, self.padding, self.dilation_rate)
         except ValueError as error:
             raise ValueError(f"{self.name}: for the input shape {input_shape}, {error}") from None
-        self.shapes = {"kernel": (*self.kernel_size, channels, self.filters)}
+        self.parameter("kernel", (*self.kernel_size, channels, self.filters), self.kernel_initializer)
         if self.use_bias:
-            self.shapes["bias"] = (self.filters,)
+            self.parameter("bias", (self.filters,), self.bias_initializer)
         return (*self.windows.outputs, self.filters)
 
-    def absorb(self, layer: Layer) -> bool:
-        # Of exactly these types: what a subclass does differently must not be lost.
-        if type(layer) is ReLU and not self.relu and not self.pool:
-            self.relu = True
-        elif type(layer) is MaxPooling2D and self.relu and not self.pool and layer.halves:
-            self.pool = True
-        else:
-            return False
-        return True
+    @property
+    def convolution(self) -> Convolution:
+        """What is to be done in a step: this layer, and a ReLU and a pooling after it that it does too."""
+        relu, pool = len(self.fused) > 0, len(self.fused) > 1
+        shapes = self.batch.size, self.input_shape, self.filters, self.windows
+        return Convolution(*shapes, relu=relu, pool=pool, input_gradient=self.input_gradient)
 
     @property
     def suits_winograd(self) -> bool:
         return (
-            self.device.name == "cpu"
+            self.device.image_axes == (1, 2, 0, 3)  # rows of pixels of all images lie together
             and self.kernel_size == (3, 3)
             and self.strides == self.dilation_rate == (1, 1)
             and self.input_shape[2] >= WINOGRAD_CHANNELS
         )
 
     def allocate(self) -> None:
-        self.weights: tuple[Any, ...] = self.kernel, self.bias if self.use_bias else None
-        self.dweights: tuple[Any, ...] = self.dkernel, self.dbias if self.use_bias else None
-        kind: Any = Winograd if self.suits_winograd else Im2col
-        if self.device.cuda is not None:
-            (self.weights, self.dweights) = ((self.vector.matrix(part),) for part in self.flat[:2])
-            kind = partial(Convolution, shape=self.weights[0].shape, bias=self.use_bias)
-        self.work = kind(
-            self.share.size,
-            self.input_shape,
-            self.filters,
-            self.windows,
-            self.memory,
-            relu=self.relu,
-            pool=self.pool,
-            input_gradient=self.input_gradient,
-        )
+        self.work = (Winograd if self.suits_winograd else Im2col)(self.convolution, self.memory)
         self.x = self.work.x
         if self.input_gradient:
             self.dx = self.work.dx
 
     def compute(self, training: bool) -> None:
-        self.work.forward(*self.weights, self.y)
+        self.work.forward(self.kernel, self.bias if self.use_bias else None, self.y)
 
     def compute_gradients(self) -> None:
-        self.work.backward(self.weights[0], self.dy, *self.dweights)
+        self.work.backward(self.kernel, self.dy, self.dkernel, self.dbias if self.use_bias else None)

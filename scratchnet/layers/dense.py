@@ -16,8 +16,6 @@ class Dense(Layer):
     bias: Array
     dbias: Array
 
-    multiplies = True
-
     def __init__(
         self,
         units: int,
@@ -28,46 +26,34 @@ class Dense(Layer):
         super().__init__()
         self.units = positive_integer(units, "units", self.name)
         self.use_bias = boolean(use_bias, "use_bias", self.name)
-        self.initializers = {"kernel": get_initializer(kernel_initializer), "bias": get_initializer(bias_initializer)}
+        self.kernel_initializer, self.bias_initializer = map(get_initializer, (kernel_initializer, bias_initializer))
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(input_shape) != 1:
             raise ValueError(f"{self.name}: the input shape is {input_shape} where (in,) is wanted: flatten it first")
-        self.shapes = {"kernel": (*input_shape, self.units)}
+        self.parameter("kernel", (*input_shape, self.units), self.kernel_initializer)
         if self.use_bias:
-            self.shapes["bias"] = (self.units,)
+            self.parameter("bias", (self.units,), self.bias_initializer)
         return (self.units,)
 
     def allocate(self) -> None:
-        self.lying: Array | None = None
-        if self.device.cuda is None:
-            self.x = self.memory.activation(self.share.size, self.input_shape)
-            # dx and a copy of dy lie by feature: dx' = kernel dy' takes half the time.
-            self.dx, self.lying = (self.memory.buffer(size, self.share.size).T for size in self.shapes["kernel"])
-            self.inputs, self.weights, self.dweights, self.adds_bias = self.x, self.kernel, self.dkernel, self.use_bias
-            return
-        # On a GPU the bias is the kernel of one more input, which is 1: the products add it and sum its gradient.
-        self.weights, self.dweights = (self.vector.matrix(part)[:, : self.units] for part in self.flat[:2])
-        self.inputs, dinputs = (self.memory.buffer(self.share.size, len(self.weights)) for _ in range(2))
-        features = self.input_shape[0]
-        self.inputs[:, features : features + self.use_bias] = 1
-        self.x, self.dx, self.adds_bias = self.inputs[:, :features], dinputs[:, :features], False
+        self.x = self.activation()
+        # dx and a copy of dy lie by feature: dx' = kernel dy' takes half the time.
+        self.dx, self.lying = (self.memory.buffer(size, self.batch.size).T for size in self.shapes["kernel"])
 
     def compute(self, training: bool) -> None:
         with self.memory.scratch() as take:
-            self.ops.matmul_in_parts(self.inputs, self.weights, out=self.y, take=take)
-        if self.adds_bias:
+            self.ops.matmul_in_parts(self.x, self.kernel, out=self.y, take=take)
+        if self.use_bias:
             self.ops.add(self.y, self.bias, out=self.y)
 
     def compute_gradients(self) -> None:
-        self.ops.matmul(self.inputs.T, self.dy, out=self.dweights)
-        if self.adds_bias:
+        self.ops.matmul(self.x.T, self.dy, out=self.dkernel)
+        if self.use_bias:
             self.ops.sum(self.dy, axis=0, out=self.dbias)
-        if self.input_gradient and self.lying is not None:
+        if self.input_gradient:
             self.ops.copy(self.dy, out=self.lying)
             self.ops.matmul(self.kernel, self.lying.T, out=self.dx.T)
-        elif self.input_gradient:
-            self.ops.matmul(self.dy, self.kernel.T, out=self.dx)
 
 
 class Flatten(Layer):
@@ -85,10 +71,10 @@ class Flatten(Layer):
         if not self.in_order:
             super().allocate()
 
-    def write_to(self, y: Array, dy: Array) -> None:
-        super().write_to(y, dy)
+    def write_to(self, *outputs: tuple[Array, Array]) -> None:
+        super().write_to(*outputs)
         if self.in_order:
-            self.x, self.dx = (view(array, len(array), *self.input_shape) for array in (y, dy))
+            self.x, self.dx = (view(array, len(array), *self.input_shape) for array in (self.y, self.dy))
 
     def compute(self, training: bool) -> None:
         if not self.in_order:

@@ -21,8 +21,8 @@ class Dropout(Layer):
     def allocate(self) -> None:
         super().allocate()
         self.drawn = self.noise(self.seed)
-        self.uniform = self.memory.activation(self.share.size, self.input_shape)
-        self.mask = self.memory.activation(self.share.size, self.input_shape, dtype=bool)
+        self.uniform = self.activation()
+        self.mask = self.activation(dtype=bool)
         self.threshold, self.scale = self.memory.constant(self.rate), self.memory.constant(1 / (1 - self.rate))
 
     def compute(self, training: bool) -> None:

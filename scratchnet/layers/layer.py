@@ -1,71 +1,28 @@
-"""What every layer is: equations on buffers, and a public face that checks, copies in and copies out."""
+"""What every layer and network is: a description with parameters, and a public face that checks and copies."""
 
-import copy
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from typing import Any, Self
 
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.backend import Array, Clock, Device, Memory, Noise, get_device, view
+from scratchnet.backend import Array, BatchSlice, Device, FlatLayout, Memory, Noise, StepCounter, get_device, whole
 from scratchnet.backend.noise import INITIALIZERS, generator
-from scratchnet.initializers import Initializer
-from scratchnet.kernels.gpu.noise import Noise as GpuNoise
+from scratchnet.initializers import Initializer, get_initializer
+from scratchnet.kernels.table import on
+from scratchnet.layers.graph import Edge, Graph, Node
 
-ALIGN = 16  # parameters start at multiples of 16 numbers in the flat vector: whole cache lines
-PITCH = 8  # a matrix of a GPU has a multiple of 8 rows and columns: its tensor cores want 16 bytes, memory 32
-
-
-@dataclass(frozen=True)
-class Share:
-    """The rows of a batch that one replica computes, and how it sums an array over all replicas (None: it is alone)."""
-
-    start: int
-    size: int
-    total: int
-    all_reduce: Callable[[Array], None] | None = None
-
-
-def whole(batch: int) -> Share:
-    return Share(0, batch, batch)
-
-
-class Vector:
-    """The places of named arrays in a flat vector: saving, all-reduce and the optimizer are each one operation on it.
-
-    Each array starts at a whole cache line. Or, `joined`, they lie below each other as the rows of one matrix, a kernel
-    and then its bias, with zeros on the right and below; `matrix` is then the whole of it.
-    """
-
-    def __init__(self, shapes: dict[str, tuple[int, ...]], joined: bool = False) -> None:
-        self.shapes, self.places, self.size, self.pitch = shapes, {}, 0, 0
-        for name, shape in shapes.items():
-            self.pitch = padded(shape[-1]) if joined else shape[-1]
-            self.places[name] = slice(self.size, self.size + prod(shape[:-1]) * self.pitch)
-            self.size = self.places[name].stop + (0 if joined else -prod(shape) % ALIGN)
-        if joined:
-            self.size = padded(self.size // self.pitch) * self.pitch
-
-    def views(self, vector: Array) -> dict[str, Array]:
-        rows = {name: view(vector[place], prod(self.shapes[name][:-1]), -1) for name, place in self.places.items()}
-        return {name: view(rows[name][:, : shape[-1]], *shape) for name, shape in self.shapes.items()}
-
-    def matrix(self, vector: Array) -> Array:
-        return view(vector, -1, self.pitch)
-
-
-def padded(size: int) -> int:
-    return size + -size % PITCH
+BLOCK = 256  # images at once in `predict`
 
 
 class Module:
-    """The public face shared by layers and networks.
+    """What layers and networks share: `build`, `forward`, `backward`, `predict`, and weights by name.
 
-    Inside a step nothing is checked or copied: `bind` makes a twin that shares the parameters and has buffers for one
-    batch size, and `compute` and `compute_gradients` work on those.
+    A module is a description: it knows its layers, their parameters and shapes. Inside a step nothing is checked or
+    copied: `bind` makes a plan, which has buffers for one batch size and does the work.
     """
 
     name: str
@@ -73,20 +30,100 @@ class Module:
     device: Device
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
-
+    graph: Graph
+    flat: tuple[Array, Array, Array]  # parameters, gradients and moving averages of all layers
     built = False
-    _bound: Any = None
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = StepCounter()
+        self._plan: Any = None
+        self._plan_of: Any = None
+
+    # --- what layers and networks state, each in its way
+
+    def emit(self, graph: Graph, edge: Edge) -> Edge:
+        """Add the layers to the graph; returns what the last one writes."""
+        raise NotImplementedError
+
+    def unbuilt(self) -> Self:
+        """A copy with the same arguments and no arrays."""
+        twin = object.__new__(type(self))
+        vars(twin).update({name: value for name, value in vars(self).items() if name not in ("flat", "graph")})
+        twin.built, twin._plan, twin._plan_of, twin.clock = False, None, None, StepCounter()
+        return twin
+
+    @property
+    def trainable(self) -> bool:
+        """Whether steps change the parameters; set it to False to freeze them, before a trainer takes the network."""
+        raise NotImplementedError
+
+    # --- building
+
+    @property
+    def leaves(self) -> list["Layer"]:
+        """All layers of a built module, in the order of their work."""
+        return [node.layer for node in self.graph.nodes]
 
     def build(
         self, input_shape: tuple[int, ...], dtype: Any = "float32", device: str | Device | None = None, seed: int = 0
     ) -> tuple[int, ...]:
-        raise NotImplementedError
+        """Create the parameters for inputs of this shape (without the batch axis); returns the output shape.
 
-    def bind(self, share: Share, memory: Memory, *, input_gradient: bool = True) -> Any:
-        raise NotImplementedError
+        The same seed gives the same parameters. Raises ValueError that names the layer where a shape does not fit,
+        TypeError for a dtype other than float32 and float64.
+        """
+        arguments.seed(seed, self.name)
+        self.configure(input_shape, dtype, as_device(device))
+        self.attach(*(self.device.zeros(size, self.dtype) for size in self.sizes))
+        # Number only layers with parameters, so adding a Dropout does not change the initial weights of the others.
+        for number, layer in enumerate(layer for layer in self.leaves if layer.parameters):
+            layer.initialize(seed, number)
+        return self.output_shape
+
+    def configure(self, input_shape: tuple[int, ...], dtype: Any, device: Device) -> None:
+        """Shapes, names and the places of all parameters in the flat vectors, without any array."""
+        self.built, self._plan = False, None  # and so it stays if a shape does not fit
+        shape, self.dtype, self.device = arguments.shape(input_shape, self.name), arguments.dtype(dtype, self.name), device
+        graph = Graph(self.name, shape, self.dtype, device, self.clock)
+        graph.output = self.emit(graph, graph.input)
+        self.graph, self.input_shape, self.output_shape = graph, shape, graph.output.shape
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The lengths of the flat vectors."""
+        size = sum(layer.layout.size for layer in self.leaves)
+        return size, size, sum(layer.moving_layout.size for layer in self.leaves)
+
+    def attach(self, parameters: Array, gradients: Array, moving: Array) -> None:
+        """Use these flat vectors; the layers get views of them."""
+        self.flat = parameters, gradients, moving
+        start = moving_start = 0
+        for layer in self.leaves:
+            part = slice(start, start := start + layer.layout.size)
+            moving_part = slice(moving_start, moving_start := moving_start + layer.moving_layout.size)
+            layer.hold(parameters[part], gradients[part], moving[moving_part])
+        self.built, self._plan = True, None
+
+    def __reduce__(self) -> Any:
+        """Pickles and copies hold the weights by name, since flat vectors and views of them belong together."""
+        if not self.built:
+            return _new, (type(self), vars(self) | {"_plan": None})
+        shape, step, stream = self.input_shape, self.clock.step, vars(self).get("noise_stream")
+        return _restored, (self.unbuilt(), shape, self.dtype, self.device, step, stream, self.weights())
+
+    # --- use
+
+    def bind(self, batch: BatchSlice, memory: Memory, **options: Any) -> Any:
+        """A plan for these rows of a batch (options as in Plan)."""
+        from scratchnet.layers.plan import Plan  # which knows layers by name
+
+        return Plan(self.graph, batch, memory, **options)
+
+    def plan(self, batch: int) -> Any:
+        """A plan for batches of this size on the module's device: `plan(64).summary()` prints it."""
+        self._needs_build("plan")
+        size = arguments.positive_integer(batch, "batch", self.name)
+        return self.bind(whole(size), Memory(self.device, self.dtype))
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The output for a batch `x` of shape (N, *input_shape); what backward needs is kept until the next forward.
@@ -100,30 +137,54 @@ class Module:
             self.build(np.shape(x)[1:], dtype=x.dtype)
         self._check(x, (None, *self.input_shape), "x")
         with self.device.session():
-            if self._bound is None or len(self._bound.x) != len(x):
-                self._bound = self.bind(whole(len(x)), Memory(self.device, self.dtype))
-            self._bound.x[...] = x
+            made_for = len(x), *(layer.trainable for layer in self.leaves)
+            if self._plan is None or self._plan_of != made_for:
+                self._plan, self._plan_of = self.plan(len(x)), made_for
+            self._plan.x[...] = x
             self.clock.inference = 0 if training else self.clock.inference + 1
-            self._bound.compute(training)
+            self._plan.memory.record.load()
+            self._plan.compute(training)
             if training:
                 self.clock.step += 1
-            return self._fresh(self._bound.y)
+            return self._fresh(self._plan.y)
 
     def backward(self, dy: Array) -> Array:
         """The gradient of sum(y * dy) by `x`, for the last forward; fills `gradients`.
 
         Raises RuntimeError before the first forward, ValueError for a wrong shape and TypeError for a wrong dtype.
         """
-        if self._bound is None:
+        if self._plan is None:
             raise RuntimeError(f"{self.name}: backward needs the values of a forward pass: call forward first")
-        self._check(dy, tuple(self._bound.y.shape), "dy")
+        self._check(dy, tuple(self._plan.y.shape), "dy")
         with self.device.session():
-            self._bound.dy[...] = dy
-            self._bound.compute_gradients()
-            return self._fresh(self._bound.dx)
+            self._plan.dy[...] = dy
+            self._plan.compute_gradients()
+            return self._fresh(self._plan.dx)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_bound": None}
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The outputs for any number of images, without training: a NumPy array (N, *output_shape).
+
+        Bytes (uint8) count from 0 to 255 and are divided by 255, as the trainer does; floats are taken as they are.
+        """
+        self._needs_build("predict")
+        x = np.asarray(x)
+        if x.dtype.kind not in "uf" or x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"{self.name}: predict is given {x.dtype} {x.shape} where uint8 or floats of the shape "
+                f"(N, {str(self.input_shape)[1:]} are wanted"
+            )
+        out = np.empty((len(x), *self.output_shape), self.dtype)
+        for start in range(0, len(x), BLOCK):
+            part = x[start : start + BLOCK]
+            part = np.divide(part, 255, dtype=self.dtype) if x.dtype.kind == "u" else part.astype(self.dtype)
+            out[start : start + BLOCK] = self.device.to_host(self.forward(self.device.to_device(part)))
+        return out
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """softmax of `predict`: for a classifier, the probabilities of its classes, (N, K)."""
+        outputs = self.predict(x)
+        soft = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        return soft / soft.sum(axis=-1, keepdims=True)
 
     def _fresh(self, array: Array) -> Array:
         return self.device.xp.array(array, order="C")
@@ -143,6 +204,90 @@ class Module:
         if not len(shape) or shape[0] == 0:
             raise ValueError(f"{self.name}: {what} holds no images (shape {shape}); a batch has at least one")
 
+    # --- weights
+
+    def _arrays(self) -> dict[str, Array]:
+        return {f"{layer.name}/{name}": array for layer in self.leaves for name, array in layer.arrays().items()}
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and moving averages as NumPy arrays by name, such as "conv2d_1/bias"."""
+        self._needs_build("weights")
+        return {name: self.device.to_host(array) for name, array in self._arrays().items()}
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Copy in what `weights` gave; ValueError where names or shapes differ from this network's."""
+        self._needs_build("set_weights")
+        own = self._arrays()
+        if set(weights) != set(own):
+            raise ValueError(
+                f"{self.name}: the weights have the names {sorted(weights)} where {sorted(own)} are wanted: "
+                "they belong to another network"
+            )
+        for name, array in own.items():
+            if np.shape(weights[name]) != array.shape:
+                raise ValueError(f"{self.name}: {name} has the shape {np.shape(weights[name])}, not {array.shape}")
+        for name, array in own.items():
+            self.device.load(np.asarray(weights[name], self.dtype), out=array)
+
+    def count_parameters(self) -> int:
+        """How many numbers training finds (the flat vector is a little longer: it is padded to cache lines)."""
+        return sum(prod(shape) for layer in self.leaves for shape in layer.shapes.values())
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print a table of the layers, their output shapes and their numbers of parameters."""
+        self._needs_build("summary")
+        rows = [("Layer (type)", "Output shape", "Parameters")]
+        for layer in self.leaves:
+            shape = ", ".join(map(str, (None, *layer.output_shape)))
+            rows.append((f"{layer.name} ({type(layer).__name__})", f"({shape})", f"{layer.count_parameters():,}"))
+        print_fn(f'Model: "{self.name}"')
+        print_table(rows, print_fn, right=1)
+        total = sum(array.size for array in self._arrays().values())
+        free = sum(layer.count_parameters() for layer in self.leaves if layer.trainable)
+        print_fn(f"Total parameters: {total:,}")
+        if total > free:
+            print_fn(f"Trainable parameters: {free:,}")
+            print_fn(f"Non-trainable parameters: {total - free:,}")
+
+    def _needs_build(self, what: str) -> None:
+        if not self.built:
+            raise RuntimeError(f"{self.name}: {what} needs the shapes: call build(input_shape) first")
+
+
+def _new(kind: type[Module], attributes: dict[str, Any]) -> Module:
+    module = object.__new__(kind)
+    vars(module).update(attributes)
+    return module
+
+
+def _restored(
+    module: Module,
+    input_shape: tuple[int, ...],
+    dtype: Any,
+    device: Device,
+    step: int,
+    stream: int | None,
+    weights: dict[str, np.ndarray],
+) -> Module:
+    module.build(input_shape, dtype, device)
+    named = dict(zip(module._arrays(), weights.values(), strict=True))  # a layer of a network is alone now
+    module.set_weights(named)
+    module.clock.step = step
+    if stream is not None:
+        vars(module)["noise_stream"] = stream
+    return module
+
+
+def print_table(rows: list[tuple[str, ...]], print_fn: Callable[[str], Any], right: int) -> None:
+    """A header and rows, with lines between and below; the last `right` columns are numbers."""
+    widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
+    for index, row in enumerate(rows):
+        left = len(row) - right
+        cells = [f"{cell:>{width}}" if at >= left else f"{cell:<{width}}" for at, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        print_fn("".join(cells))
+        if index in (0, len(rows) - 1):
+            print_fn("=" * sum(widths))
+
 
 def as_device(device: str | Device | None) -> Device:
     return device if isinstance(device, Device) else get_device("cpu" if device is None else device)
@@ -151,52 +296,51 @@ def as_device(device: str | Device | None) -> Device:
 class Layer(Module):
     """One layer: the equations of its forward and backward pass, and the parameters they use.
 
-    A layer states `infer` (shapes), `allocate` (the buffers of its *input*, laid out as it likes), `compute` (x -> y)
-    and `compute_gradients` (dy -> dx and parameter gradients). A network lets the layer before write its output
-    straight into these buffers, so `y` and `dy` belong to the successor.
+    A layer states `infer` (shapes and parameters), `allocate` (the buffers of its *input*, laid out as it likes),
+    `compute` (x -> y) and `compute_gradients` (dy -> dx and parameter gradients). A plan lets the layer before write
+    its output straight into these buffers, so `y` and `dy` belong to the successor. All work goes through `self.ops`,
+    or `run(function, *arguments)` of scratchnet.backend, into buffers made in `allocate`: a replay repeats nothing else.
     """
 
-    stream = 0  # keeps the noise of a network's layers apart
+    outputs = 1  # how many readers it writes for
     by_image = True  # whether the output for an image depends on no other image of the batch
-    multiplies = False  # whether a GPU is to have kernel and bias as one matrix
-
-    vector: Vector
-    state_vector: Vector
-    flat: tuple[Array, Array, Array]  # this layer's parts of the parameters, the gradients and the state
+    joined = False  # whether kernel and bias are one matrix, on a device whose kernels want that
+    noise_stream = 0  # keeps the noise of a network's layers apart
+    replays: bool | None = None  # whether a replay of its step is known to be its step
 
     # of a bound twin
     x: Array
     dx: Array
     y: Array
     dy: Array
-    share: Share
+    batch: BatchSlice
     memory: Memory
     input_gradient: bool
+    fused: tuple["Layer", ...]  # the layers that follow, whose work this one does too
 
     def __init__(self) -> None:
         super().__init__()
         self.name = self.kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
-        self.shapes: dict[str, tuple[int, ...]] = {}  # of the parameters; known after infer
-        self.state_shapes: dict[str, tuple[int, ...]] = {}  # of what forward changes and is saved: moving averages
+        self._trainable = True
+        self._forget()
+
+    def _forget(self) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of the parameters
+        self.moving_shapes: dict[str, tuple[int, ...]] = {}  # of what forward changes and is saved
         self.initializers: dict[str, Initializer] = {}
         self.parameters: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
-        self.state: dict[str, Array] = {}
+        self.moving: dict[str, Array] = {}
 
     # --- what a layer states
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Output shape for an input shape, both without the batch axis; sets `shapes`, or raises ValueError."""
+        """Output shape for an input shape, both without the batch axis; states the parameters, or raises ValueError."""
         return input_shape
 
     def allocate(self) -> None:
-        """The buffers of a bound twin, for `share.size` rows: at least `x` and `dx`."""
-        self.x = self.memory.activation(self.share.size, self.input_shape)
-        self.dx = self.memory.activation(self.share.size, self.input_shape)
-
-    def write_to(self, y: Array, dy: Array) -> None:
-        """Use these buffers of a successor; a layer that only sees its input in another shape gives up its own."""
-        self.y, self.dy = y, dy
+        """The buffers of a bound twin, for `batch.size` rows: at least `x` and `dx`."""
+        self.x, self.dx = self.activation(), self.activation()
 
     def compute(self, training: bool) -> None:
         """y from x."""
@@ -206,100 +350,127 @@ class Layer(Module):
         """dx and the parameters' gradients from dy."""
         raise NotImplementedError
 
-    def absorb(self, layer: "Layer") -> bool:
-        """Take over the work of the layer that follows, if this one can do both at once; asked of bound twins."""
-        return False
+    # --- what helps to state it
+
+    def parameter(self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros") -> None:
+        """In `infer`: a trained array, `self.name`, and its gradient, `self.dname`."""
+        self.shapes[name], self.initializers[name] = shape, get_initializer(initializer)
+
+    def moving_average(self, name: str, shape: tuple[int, ...], initializer: str | Initializer = "zeros") -> None:
+        """In `infer`: an array that forward changes, and that is saved with the parameters."""
+        self.moving_shapes[name], self.initializers[name] = shape, get_initializer(initializer)
+
+    @property
+    def ops(self) -> Any:
+        """The recorded operations of the device."""
+        return self.device.ops
+
+    def activation(self, shape: tuple[int, ...] | None = None, dtype: Any = None) -> Array:
+        """In `allocate`: a lasting buffer for `batch.size` rows of this shape, by default the input's, zero at first."""
+        return self.memory.activation(self.batch.size, self.input_shape if shape is None else shape, dtype)
+
+    @contextmanager
+    def scratch(self, shape: tuple[int, ...] | None = None) -> Iterator[Array]:
+        """The same for the time of a `with`, not zeroed: the next layer uses that memory again."""
+        with self.memory.scratch() as take:
+            yield self.memory.activation(self.batch.size, self.input_shape if shape is None else shape, take=take)
+
+    def sum_to_last(self, values: Array, out: Array) -> None:
+        """out[c] = sum of values[..., c], by image and then over the images: short sums have small rounding errors."""
+        with self.memory.scratch() as take:
+            if values.ndim > 2:
+                by_image = take(self.batch.size, out.size)
+                self.ops.sum(values, axis=tuple(range(1, values.ndim - 1)), out=by_image)
+                values = by_image
+            self.ops.sum(values, axis=0, out=out)
+
+    def noise(self, seed: int) -> Any:
+        """Uniform numbers in (0, 1) for the rows of the input: `noise(seed).draw(out)` in every step."""
+        rows, shape = self.batch.size, self.input_shape
+        return on(self.device, Noise)(seed, self.noise_stream, self.clock, self.batch.start, rows, shape, self.memory)
 
     # --- what all layers share
 
-    def configure(self, input_shape: tuple[int, ...], dtype: Any, device: Device) -> tuple[int, ...]:
-        self.built = False  # and so it stays if the shape does not fit
-        self.input_shape = arguments.shape(input_shape, self.name)
-        self.dtype, self.device = arguments.dtype(dtype, self.name), device
-        self.output_shape = self.infer(self.input_shape)
-        self.vector = Vector(self.shapes, joined=self.multiplies and device.cuda is not None)
-        self.state_vector = Vector(self.state_shapes)
-        self._bound = None
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = arguments.boolean(value, "trainable", self.name)
+
+    def emit(self, graph: Graph, edge: Edge) -> Edge:
+        return graph.add(self, edge)[0]
+
+    def settle(self, *input_shapes: tuple[int, ...], dtype: np.dtype[Any], device: Device) -> tuple[int, ...]:
+        """Shapes and the places of the parameters, for inputs of these shapes."""
+        self.built, self._plan, self.dtype, self.device = False, None, dtype, device
+        self._forget()
+        self.input_shape, self.output_shape = input_shapes[0], self.infer(*input_shapes)
+        self.layout = FlatLayout(self.shapes, joined=on(device, type(self)).joined)
+        self.moving_layout = FlatLayout(self.moving_shapes)
         return self.output_shape
 
-    def attach(self, parameters: Array, gradients: Array, state: Array) -> None:
+    @property
+    def leaves(self) -> list["Layer"]:
+        return [self]
+
+    def bind(self, batch: BatchSlice, memory: Memory, **options: Any) -> Any:
+        graph = Graph(self.name, self.input_shape, self.dtype, self.device, self.clock)
+        graph.output = Edge(self.output_shape)
+        graph.nodes.append(Node(self, (graph.input,), (graph.output,)))
+        self.graph = graph
+        return super().bind(batch, memory, **options)
+
+    def hold(self, parameters: Array, gradients: Array, moving: Array) -> None:
         """Use these parts of flat vectors: views of them become `kernel`, `dkernel`, ..., `moving_mean`, ..."""
-        self.flat = parameters, gradients, state
-        self.parameters, self.gradients = self.vector.views(parameters), self.vector.views(gradients)
-        self.state = self.state_vector.views(state)
+        self.flat = parameters, gradients, moving
+        self.parameters, self.gradients = self.layout.views(parameters), self.layout.views(gradients)
+        self.moving = self.moving_layout.views(moving)
         named = {f"d{name}": array for name, array in self.gradients.items()}
-        vars(self).update(self.parameters | named | self.state)
+        vars(self).update(self.parameters | named | self.moving)
         self.built = True
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        if self.built:
-            self.attach(*self.flat)  # what was pickled one by one belongs together
-
-    def __copy__(self) -> Self:
-        twin = object.__new__(type(self))
-        vars(twin).update(self.__getstate__())
+    def unbuilt(self) -> Self:
+        twin = super().unbuilt()
+        for name in (*self.parameters, *(f"d{name}" for name in self.gradients), *self.moving):
+            vars(twin).pop(name, None)
+        twin._forget()
         return twin
 
     def initialize(self, seed: int, number: int = 0) -> None:
         """Draw the parameters; `number` counts the layers of a network that have any."""
-        source = generator(arguments.seed(seed, self.name), INITIALIZERS, number)
+        source = generator(seed, INITIALIZERS, number)
         for name, array in self.arrays().items():
             drawn = np.asarray(self.initializers[name](array.shape, source), self.dtype)
             if drawn.shape != array.shape:
                 raise ValueError(f"{self.name}: the initializer of {name} gave {drawn.shape}, not {array.shape}")
             self.device.load(drawn, out=array)
 
-    def build(
-        self, input_shape: tuple[int, ...], dtype: Any = "float32", device: str | Device | None = None, seed: int = 0
-    ) -> tuple[int, ...]:
-        """Create the parameters for inputs of this shape (without the batch axis); returns the output shape.
-
-        Raises ValueError where the shape does not fit the layer, TypeError for a dtype other than float32 and float64.
-        """
-        output_shape = self.configure(input_shape, dtype, as_device(device))
-        sizes = self.vector.size, self.vector.size, self.state_vector.size
-        self.attach(*(self.device.zeros(size, self.dtype) for size in sizes))
-        self.initialize(seed)
-        return output_shape
-
-    def unbuilt(self) -> Self:
-        """A copy with the same arguments and no arrays."""
-        twin = copy.copy(self)
-        for name in (*self.parameters, *(f"d{name}" for name in self.gradients), *self.state, "flat"):
-            vars(twin).pop(name, None)
-        twin.parameters, twin.gradients, twin.state = {}, {}, {}
-        twin.built, twin._bound, twin.clock = False, None, Clock()
-        return twin
-
-    def twin(self, share: Share, memory: Memory, *, input_gradient: bool) -> Self:
-        """A copy that shares the parameters and is about to have buffers of its own."""
-        twin = copy.copy(self)
-        twin.share, twin.memory, twin.input_gradient = share, memory, input_gradient
-        return twin
-
-    def bind(self, share: Share, memory: Memory, *, input_gradient: bool = True) -> Self:
-        twin = self.twin(share, memory, input_gradient=input_gradient)
+    def bound(self, batch: BatchSlice, memory: Memory, fused: tuple["Layer", ...], *, input_gradient: bool) -> Self:
+        """A twin that shares the parameters and has buffers of its own; a frozen one's gradients go nowhere."""
+        twin = object.__new__(on(self.device, type(self)))
+        vars(twin).update(vars(self))
+        twin.batch, twin.memory, twin.fused, twin.input_gradient = batch, memory, fused, input_gradient
+        if self.shapes and not self.trainable:
+            twin.hold(self.flat[0], memory.buffer(self.layout.size), self.flat[2])
         twin.allocate()
-        twin.write_to(*(memory.activation(share.size, self.output_shape) for _ in range(2)))
         return twin
 
-    def noise(self, seed: int) -> Any:
-        """Uniform numbers in (0, 1) for the rows of a bound twin's input: `noise(seed).draw(out)` in every step."""
-        kind: Any = Noise if self.device.cuda is None else GpuNoise
-        share = self.share
-        return kind(seed, self.stream, self.clock, share.start, share.size, self.input_shape, self.memory)
+    def reads(self) -> list[tuple[Array, Array]]:
+        """Of a bound twin: for each input, the buffers of its value and its gradient."""
+        return [(self.x, getattr(self, "dx", None))]
+
+    def write_to(self, *outputs: tuple[Array, Array]) -> None:
+        """Use these buffers of the readers; a layer that only sees its input in another shape gives up its own."""
+        ((self.y, self.dy),) = outputs
 
     def arrays(self) -> dict[str, Array]:
-        """Everything that is saved: parameters and state."""
-        return self.parameters | self.state
+        """Everything that is saved: parameters and moving averages."""
+        return self.parameters | self.moving
 
     def count_parameters(self) -> int:
         return sum(prod(shape) for shape in self.shapes.values())
-
-    @property
-    def ops(self) -> Any:
-        return self.device.ops
 
 
 def image_shape(input_shape: tuple[int, ...], name: str) -> tuple[int, int, int]:

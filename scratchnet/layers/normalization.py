@@ -1,12 +1,9 @@
 """Batch normalisation."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 
 from scratchnet.arguments import fraction, positive_number
 from scratchnet.backend import Array, run
-from scratchnet.initializers import ones, zeros
 from scratchnet.layers.layer import Layer
 
 
@@ -15,7 +12,7 @@ class BatchNormalization(Layer):
 
     In training, mean and (biased) variance are those of the whole batch, summed over all workers, and the moving
     averages follow them, `moving = momentum * moving + (1 - momentum) * batch`, as in Keras; otherwise the moving
-    averages are used. Input (N, ..., C). Raises ValueError unless 0 <= momentum < 1 and epsilon > 0. Source: Ioffe and
+    averages are used, and always where the layer is frozen. Input (N, ..., C). Raises ValueError unless 0 <= momentum < 1 and epsilon > 0. Source: Ioffe and
     Szegedy 2015, algorithm 1.
     """
 
@@ -25,49 +22,51 @@ class BatchNormalization(Layer):
     dgamma: Array
     beta: Array
     dbeta: Array
+    moving_mean: Array
+    moving_variance: Array
 
     def __init__(self, momentum: float = 0.99, epsilon: float = 1e-3) -> None:
         super().__init__()
         self.momentum = fraction(momentum, "momentum", self.name)
         self.epsilon = positive_number(epsilon, "epsilon", self.name)
         self.of_batch = False
-        self.initializers = {"gamma": ones, "beta": zeros, "moving_mean": zeros, "moving_variance": ones}
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         channels = input_shape[-1:]
-        self.shapes = {"gamma": channels, "beta": channels}
-        self.state_shapes = {"moving_mean": channels, "moving_variance": channels}
+        self.parameter("gamma", channels, "ones")
+        self.parameter("beta", channels)
+        self.moving_average("moving_mean", channels)
+        self.moving_average("moving_variance", channels, "ones")
         return input_shape
 
     def allocate(self) -> None:
         super().allocate()
         memory, channels = self.memory, self.input_shape[-1]
-        self.inner = tuple(range(1, len(self.input_shape)))
-        self.normal = memory.activation(self.share.size, self.input_shape)
+        self.normal = self.activation()
         self.mean, self.variance, self.inverse = (memory.buffer(channels) for _ in range(3))
         self.sums = memory.buffer(2, channels)
-        self.per_entry = memory.constant(1 / (self.share.total * prod(self.input_shape[:-1])))
+        self.per_entry = memory.constant(1 / (self.batch.total * prod(self.input_shape[:-1])))
         self.tiny, self.one, self.negligible = memory.constant(self.epsilon), memory.constant(1), memory.negligible()
         self.stays = memory.buffer(channels, dtype=bool)
         self.keep, self.take_in = memory.constant(self.momentum), memory.constant(1 - self.momentum)
 
     def compute(self, training: bool) -> None:
-        ops, self.of_batch = self.ops, training
-        if training:
+        ops, self.of_batch = self.ops, training and self.trainable
+        if self.of_batch:
             self._mean_of(self.x, out=self.mean)
             ops.subtract(self.x, self.mean, out=self.normal)
             rest = self.sums[0]  # what rounding left of the mean
             self._mean_of(self.normal, out=rest)
             ops.subtract(self.normal, rest, out=self.normal)
             ops.add(self.mean, rest, out=self.mean)
-            with self._scratch() as square:
+            with self.scratch() as square:
                 ops.multiply(self.normal, self.normal, out=square)
                 self._mean_of(square, out=self.variance)
-            self._follow(self.state["moving_mean"], self.mean)
-            self._follow(self.state["moving_variance"], self.variance)
+            self._follow(self.moving_mean, self.mean)
+            self._follow(self.moving_variance, self.variance)
         else:
-            ops.copy(self.state["moving_mean"], out=self.mean)
-            ops.copy(self.state["moving_variance"], out=self.variance)
+            ops.copy(self.moving_mean, out=self.mean)
+            ops.copy(self.moving_variance, out=self.variance)
             ops.subtract(self.x, self.mean, out=self.normal)
         ops.add(self.variance, self.tiny, out=self.inverse)
         ops.sqrt(self.inverse, out=self.inverse)
@@ -78,10 +77,10 @@ class BatchNormalization(Layer):
 
     def compute_gradients(self) -> None:
         ops = self.ops
-        self._sum(self.dy, out=self.dbeta)
-        with self._scratch() as part:
+        self.sum_to_last(self.dy, out=self.dbeta)
+        with self.scratch() as part:
             ops.multiply(self.dy, self.normal, out=part)
-            self._sum(part, out=self.dgamma)
+            self.sum_to_last(part, out=self.dgamma)
             ops.copy(self.dy, out=self.dx)
             if self.of_batch:  # x moves the mean and the variance too
                 ops.copy(self.dbeta, out=self.sums[0])
@@ -95,18 +94,9 @@ class BatchNormalization(Layer):
             ops.multiply(self.dx, self.gamma, out=self.dx)
 
     def _mean_of(self, values: Array, out: Array) -> None:
-        self._sum(values, out=out)
+        self.sum_to_last(values, out=out)
         self._all_reduce(out)
         self.ops.multiply(out, self.per_entry, out=out)
-
-    def _sum(self, values: Array, out: Array) -> None:
-        """By image and then over the images: the shorter the sums, the smaller their rounding errors."""
-        with self.memory.scratch() as take:
-            if self.inner:
-                by_image = take(self.share.size, out.size)
-                self.ops.sum(values, axis=self.inner, out=by_image)
-                values = by_image
-            self.ops.sum(values, axis=0, out=out)
 
     def _follow(self, moving: Array, batch: Array) -> None:
         with self.memory.scratch() as take:
@@ -119,10 +109,5 @@ class BatchNormalization(Layer):
             self.ops.multiply(moving, self.stays, out=moving)
 
     def _all_reduce(self, sums: Array) -> None:
-        if self.share.all_reduce is not None:
-            run(self.share.all_reduce, sums)
-
-    @contextmanager
-    def _scratch(self) -> Iterator[Array]:
-        with self.memory.scratch() as take:
-            yield self.memory.activation(self.share.size, self.input_shape, take=take)
+        if self.batch.all_reduce is not None:
+            run(self.batch.all_reduce, sums)

@@ -32,7 +32,7 @@ class _Pooling2D(Layer):
         return (*self.windows.outputs, channels)
 
     def allocate(self) -> None:
-        images, margins = self.share.size, self.windows.margins
+        images, margins = self.batch.size, self.windows.margins
         self.x, padded = self.memory.padded_activation(images, self.input_shape, margins)
         padded.fill(self.margin)
         self.x.fill(0)
@@ -55,9 +55,7 @@ class MaxPooling2D(_Pooling2D):
 
     def allocate(self) -> None:
         super().allocate()
-        self.hit, self.taken = (
-            self.memory.activation(self.share.size, self.output_shape, dtype=bool) for _ in range(2)
-        )
+        self.hit, self.taken = (self.activation(self.output_shape, bool) for _ in range(2))
 
     def compute(self, training: bool) -> None:
         self.ops.copy(self.entries[0], out=self.y)
@@ -68,8 +66,7 @@ class MaxPooling2D(_Pooling2D):
         ops = self.ops
         ops.fill(0, out=self.dx_padded)
         ops.fill(False, out=self.taken)
-        with self.memory.scratch() as take:
-            part = self.memory.activation(self.share.size, self.output_shape, take=take)
+        with self.scratch(self.output_shape) as part:
             for entry, dentry in zip(self.entries, self.dentries, strict=True):
                 ops.equal(entry, self.y, out=self.hit)
                 ops.greater(self.hit, self.taken, out=self.hit)  # and not taken
@@ -90,19 +87,18 @@ class AveragePooling2D(_Pooling2D):
         (top, bottom), (left, right) = self.windows.margins
         inside = np.pad(np.ones((1, height, width, 1)), ((0, 0), (top, bottom), (left, right), (0, 0)))
         count = np.sum(self.windows.entries(inside), axis=0)
-        self.share_of_each = self.device.to_device((1 / count).astype(self.dtype))  # (1, H', W', 1)
+        self.weight = self.device.to_device((1 / count).astype(self.dtype))  # (1, H', W', 1)
 
     def compute(self, training: bool) -> None:
         self.ops.copy(self.entries[0], out=self.y)
         for entry in self.entries[1:]:
             self.ops.add(self.y, entry, out=self.y)
-        self.ops.multiply(self.y, self.share_of_each, out=self.y)
+        self.ops.multiply(self.y, self.weight, out=self.y)
 
     def compute_gradients(self) -> None:
         self.ops.fill(0, out=self.dx_padded)
-        with self.memory.scratch() as take:
-            part = self.memory.activation(self.share.size, self.output_shape, take=take)
-            self.ops.multiply(self.dy, self.share_of_each, out=part)
+        with self.scratch(self.output_shape) as part:
+            self.ops.multiply(self.dy, self.weight, out=part)
             for dentry in self.dentries:
                 self.ops.add(dentry, part, out=dentry)
 
@@ -115,12 +111,12 @@ class GlobalAveragePooling2D(Layer):
 
     def allocate(self) -> None:
         super().allocate()
-        self.share_of_each = self.memory.constant(1 / (self.input_shape[0] * self.input_shape[1]))
+        self.weight = self.memory.constant(1 / (self.input_shape[0] * self.input_shape[1]))
 
     def compute(self, training: bool) -> None:
         self.ops.sum(self.x, axis=(1, 2), out=self.y)
-        self.ops.multiply(self.y, self.share_of_each, out=self.y)
+        self.ops.multiply(self.y, self.weight, out=self.y)
 
     def compute_gradients(self) -> None:
-        self.ops.multiply(self.dy[:, None, None, :], self.share_of_each, out=self.dx)
+        self.ops.multiply(self.dy[:, None, None, :], self.weight, out=self.dx)
 

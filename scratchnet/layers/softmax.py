@@ -14,8 +14,8 @@ class Softmax(Layer):
 
     def allocate(self) -> None:
         super().allocate()
-        self.soft = self.memory.activation(self.share.size, self.input_shape)
-        self.row = self.memory.buffer(self.share.size, *self.input_shape[:-1])
+        self.soft = self.activation()
+        self.row = self.memory.buffer(self.batch.size, *self.input_shape[:-1])
 
     def compute(self, training: bool) -> None:
         self._softmax(self.x)
@@ -53,7 +53,7 @@ class GumbelSoftmax(Softmax):
 
     def allocate(self) -> None:
         super().allocate()
-        rows, shape, memory = self.share.size, self.input_shape, self.memory
+        rows, shape, memory = self.batch.size, self.input_shape, self.memory
         self.drawn = self.noise(self.seed)
         self.noisy, self.inverse_temperature = memory.activation(rows, shape), memory.constant(1 / self.temperature)
         self.largest = memory.buffer(rows, *shape[:-1], dtype="int64")

@@ -5,26 +5,32 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scratchnet.backend import Array, Device
-from scratchnet.heads import SoftmaxCrossEntropy
-from scratchnet.network import Sequential
+from scratchnet.backend import Array, Device, Memory, whole
+from scratchnet.heads import Head
+from scratchnet.layers.flow import Network
+from scratchnet.layers.plan import Plan
 
 Finding = tuple[str, Array, bool]  # what it is, its values, and whether their squares must be finite too
 
 
 def first_of_step(
-    before: Sequential, after: Sequential, head: SoftmaxCrossEntropy, images: np.ndarray, labels: np.ndarray, step: int
+    before: Network, after: Network, head: Head, images: np.ndarray, labels: np.ndarray, step: int
 ) -> str:
     """The first array of a training step that is not finite, and its range, in the order of the computation.
 
-    `before` and `after` are the network as the step found and left it; images are uint8 (N, H, W, C).
+    `before` and `after` are the network as the step found and left it; images are (N, ...), divided by 255 if bytes.
     """
-    return _first(_training_step(before, after, head, images, labels, step), before.device)
+    with before.device.session():
+        return _first(_training_step(copy.copy(before), after, copy.copy(head), images, labels, step), before.device)
 
 
-def first_of_prediction(network: Sequential, images: np.ndarray) -> str:
-    """The same for the network's logits of these images."""
-    return _first(_forward(copy.copy(network), images), network.device)
+def first_of_prediction(network: Network, images: np.ndarray) -> str:
+    """The same for the network's outputs for these images."""
+    with network.device.session():
+        twin = copy.copy(network)
+        memory = Memory(twin.device, twin.dtype)
+        plan = twin.bind(whole(len(images)), memory, fuse=False)
+        return _first(_forward(twin, plan, images, training=False), network.device)
 
 
 def _first(findings: Iterator[Finding], device: Device) -> str:
@@ -38,38 +44,40 @@ def _first(findings: Iterator[Finding], device: Device) -> str:
     return "all is finite when it is computed once more, so the machine may have erred"
 
 
-def _forward(network: Sequential, images: np.ndarray, step: int | None = None) -> Iterator[Finding]:
-    """Of training if there is a step."""
-    training = step is not None
-    for layer in network.layers:  # they are older than the first output
+def _forward(network: Network, plan: Plan, images: np.ndarray, training: bool) -> Iterator[Finding]:
+    for layer in network.leaves:  # they are older than the first output
         for name, array in (layer.parameters if training else layer.arrays()).items():
             yield f"{layer.name}/{name}", array, False
-    x = network.device.to_device(np.divide(images, 255, dtype=network.dtype))
-    for layer in network.layers:
-        network.clock.step = step or 0  # the noise's; forward counts it up
-        x = layer.forward(x, training)
-        for name, array in layer.state.items():
+    scale = 255 if images.dtype == np.uint8 else 1
+    plan.x[...] = network.device.to_device(np.divide(images, scale, dtype=network.dtype))
+    plan.memory.record.load()
+    for layer, _ in plan.nodes:
+        layer.compute(training)
+        for name, array in layer.moving.items():
             yield f"the new {layer.name}/{name}", array, False
-        yield f"the output of {layer.name}", x, False
+        yield f"the output of {layer.name}", layer.y, False
 
 
 def _training_step(
-    before: Sequential, after: Sequential, head: SoftmaxCrossEntropy, images: np.ndarray, labels: np.ndarray, step: int
+    network: Network, after: Network, head: Head, images: np.ndarray, labels: np.ndarray, step: int
 ) -> Iterator[Finding]:
-    network = copy.copy(before)
-    for finding in _forward(network, images, step):
-        yield finding
-    logits = network.device.to_host(finding[1])
-    loss, dlogits = head(logits, labels, step)
-    yield f"the loss of finite logits ({_range(logits)})", np.array(loss), False
-    yield "the gradient by the logits", dlogits, False
-    dy = network.device.to_device(dlogits)
-    for layer in reversed(network.layers):
-        dy = layer.backward(dy)
+    memory, batch = Memory(network.device, network.dtype), whole(len(images))
+    network.clock.step, head.clock = step, network.clock
+    end = head.bound(batch, memory, (), input_gradient=True)
+    plan = network.bind(batch, memory, fuse=False, output=(end.x, end.dx))
+    yield from _forward(network, plan, images, training=True)
+    end.labels[...] = network.device.to_device(labels)
+    end.compute(training=True)
+    end.compute_gradients()
+    yield f"the loss of finite logits ({_range(network.device.to_host(end.x))})", end.loss, False
+    yield "the gradient by the logits", end.dx, False
+    for layer in plan.going_back:
+        layer.compute_gradients()
         for name, gradient in layer.gradients.items():
             yield f"the gradient of {layer.name}/{name}", gradient, True  # Adam squares it
-        yield f"the gradient by the input of {layer.name}", dy, False
-    for layer in after.layers:
+        for _, dx in layer.reads():
+            yield f"the gradient by the input of {layer.name}", dx, False
+    for layer in after.leaves:
         for name, array in layer.parameters.items():
             yield f"the new {layer.name}/{name}", array, False
 

@@ -1,5 +1,6 @@
-"""One replica: a network, its head and its part of the optimizer, and their step on a share of the batch."""
+"""One replica: a network, its head and its part of the optimizer, and their step on a slice of the batch."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -7,212 +8,183 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.backend import Array, Device, Memory, Program, owned_by, prepare, run
-from scratchnet.heads import SoftmaxCrossEntropy
-from scratchnet.kernels.gpu.gather import Gather
-from scratchnet.kernels.gpu.launch import NULL
-from scratchnet.layers.layer import Share, whole
-from scratchnet.network import BoundNetwork, Sequential
+from scratchnet.backend import Array, BatchSlice, Device, Memory, Program, owned_by, run, slice_of, view, whole
+from scratchnet.heads import Head
+from scratchnet.kernels.batch import Batch
+from scratchnet.kernels.table import on
+from scratchnet.layers.flow import Network
+from scratchnet.layers.plan import Plan
 from scratchnet.optimizers import Optimizer
 
-GROUP = 64  # images at once: with fewer the calls cost more than their work, with more it leaves the cache
-GROUP_ON_GPU = 512  # in predictions: enough for every multiprocessor
-LINE = 16  # each replica updates whole cache lines of the parameters
+CACHE_LINE = 16  # numbers; each replica updates whole cache lines of the parameters
 UFUNC_BUFFER = 1024  # numbers; where a ufunc must convert its operands, pieces that stay in the first-level cache
-
-Group = tuple[int, BoundNetwork, Any, Array]  # the first of its images in the share; network, head and uint8 images
 
 
 @dataclass
-class Job:
+class TrainingSpec:
     """What all replicas of one training have in common: the unbuilt network, its shapes, and how many replicas."""
 
-    network: Sequential
+    network: Network
     input_shape: tuple[int, ...]
-    head: SoftmaxCrossEntropy
+    head: Head
     optimizer: Optimizer
     batch_size: int
     replicas: int = 1
 
 
 @dataclass
-class Together:
+class Peers:
     """How replicas meet: `wait` returns when all have come, `exchange` (replicas, n) is seen by all."""
 
     wait: Callable[[], None]
     exchange: Array
 
 
+@dataclass
+class Bound:
+    """What one number of rows has its buffers in."""
+
+    plan: Plan
+    head: Head
+    batch: Any
+
+
 class Replica:
     """`train(start, size, step)` and `predict(...)`, recorded once for each batch size and then replayed.
 
-    `arrays` hold by name, shared by all replicas: parameters, gradients (one vector a replica), state, the optimizer's
-    slots, the data set's images (N, C, H, W) and labels, the epoch's `order` of the training images, `logits` of a
-    prediction, and `metrics` (a row a replica, to which every step adds its images' losses and correct answers).
+    `arrays` hold by name, shared by all replicas: parameters, gradients (one vector a replica), moving averages, the
+    optimizer's moments, the data set's images (N, C, H, W) and labels, the epoch's `order` of the training images,
+    `scores` of a prediction, and `metrics` (a row a replica, to which every step adds its images' losses and correct
+    answers).
     """
 
     def __init__(
-        self, job: Job, arrays: dict[str, Array], device: Device, rank: int = 0, together: Together | None = None
+        self, spec: TrainingSpec, arrays: dict[str, Array], device: Device, rank: int = 0, peers: Peers | None = None
     ) -> None:
-        self.job, self.arrays, self.device, self.rank, self.together = job, arrays, device, rank, together
-        self.ops = device.ops
-        self.network, self.optimizer = job.network.unbuilt(), job.optimizer
-        parameters, state = arrays["parameters"], arrays["state"]
-        self.network.configure(job.input_shape, parameters.dtype, device)
+        self.spec, self.arrays, self.device, self.rank, self.peers = spec, arrays, device, rank, peers
+        self.network, self.head, self.optimizer = spec.network.unbuilt(), spec.head.unbuilt(), copy.copy(spec.optimizer)
+        self.clock, self.memory = self.network.clock, Memory(device, arrays["parameters"].dtype)
+        self.network.configure(spec.input_shape, self.memory.dtype, device)
+        self.head.configure(self.network.output_shape, self.memory.dtype, device)
+        self.head.clock = self.clock
         # All replicas compute the same moving averages; only the first writes those that all see, which predict reads.
-        self.network.attach(parameters, arrays["gradients"][rank], state if rank == 0 else state.copy())
-        self.memory = Memory(device, parameters.dtype)
-        piece = -(-parameters.size // job.replicas // LINE) * LINE
+        moving = arrays["moving"] if rank == 0 else arrays["moving"].copy()
+        attach(self.network, self.head, arrays["parameters"], arrays["gradients"][rank], moving)
+        self.moving, self.gradients = moving, arrays["gradients"][rank]
+        size = arrays["parameters"].size
+        piece = -(-size // spec.replicas // CACHE_LINE) * CACHE_LINE
         self.mine = slice(rank * piece, (rank + 1) * piece)
-        slots = {name: arrays[name][self.mine] for name in self.optimizer.slots}
-        self.optimizer.build(parameters[self.mine], slots, device)
-        self.by_group = device.name == "cpu" and all(layer.by_image for layer in self.network.layers)
-        self.byte = self.memory.constant(255)
+        moments = {name: arrays[name][self.mine] for name in self.optimizer.slots}
+        self.optimizer.build(arrays["parameters"][self.mine], moments, device, self.memory)
+        self.batch_kind = on(device, Batch)
+        by_image = all(layer.by_image for layer in (*self.network.leaves, self.head))
+        self.group, self.at_once = self.batch_kind.group if by_image else None, self.batch_kind.predicted
         self.start = 0
-        self.bound: dict[int, tuple[BoundNetwork, Any, Array]] = {}  # by number of rows
+        self.bound: dict[int, Bound] = {}  # by number of rows
         self.programs: dict[tuple[str, int], Program] = {}  # by kind and rows of the whole batch
-        self.outputs: dict[tuple[str, int], Array] = {}  # logits of a prediction, by split and rows
+        self.outputs: dict[tuple[str, int], Array] = {}  # scores of a prediction, by split and rows
 
     def train(self, start: int, size: int, step: int) -> None:
         """One training step on the images order[start : start + size]; noise and optimizer are at `step`, from 0."""
-        share = share_of(size, self.rank, self.job.replicas, self.together and self._all_reduce)
-        self.start, self.optimizer.step = start + share.start, step
-        self.network.clock.step, self.network.clock.row = step, 0
-        self._run("train", share)
+        batch = slice_of(size, self.rank, self.spec.replicas, self.peers and self._all_reduce)
+        self.start, self.optimizer.step = start + batch.start, step
+        self.clock.step, self.clock.row = step, 0
+        self._run("train", size, lambda: self._groups(batch), self._train)
 
     def predict(self, split: str, start: int, stop: int) -> None:
-        """Logits of the images start to stop of a split, into `arrays["logits"]`."""
-        self.network.state[...] = self.arrays["state"]
-        self.network.clock.step, self.network.clock.inference = 0, 1
-        rows = GROUP if self.device.cuda is None else GROUP_ON_GPU
-        for self.start in range(start, stop, rows):
-            self.network.clock.row, size = self.start, min(rows, stop - self.start)
+        """Scores of the images start to stop of a split, into `arrays["scores"]`."""
+        self.moving[...] = self.arrays["moving"]
+        self.clock.step, self.clock.inference = 0, 1
+        for self.start in range(start, stop, self.at_once):
+            self.clock.row, size = self.start, min(self.at_once, stop - self.start)
             with self.device.session():
-                self._run(f"predict {split}", whole(size))
-                self.device.xp.copyto(self.arrays["logits"][self.start : self.start + size], self.outputs[split, size])
+                self._run(split, size, lambda rows=size: self._of_first_rows(rows), self._predict)
+                self.device.xp.copyto(self.arrays["scores"][self.start : self.start + size], self.outputs[split, size])
 
-    def _run(self, kind: str, share: Share) -> None:
+    def _run(self, kind: str, size: int, bind: Callable[[], Any], work: Callable[[str, int, Any], None]) -> None:
+        """Replay what was recorded for a batch of this size, or record it: `work` on what `bind` gives."""
         with quick_ufuncs(), self.device.session():
-            if (kind, share.total) in self.programs:
-                self.programs[kind, share.total].replay()
+            if (kind, size) in self.programs:
+                self.programs[kind, size].replay()
                 return
-            if kind == "train":
-                groups = self._groups(share)
-            elif share.size not in self.bound:  # the buffers of any group will do
-                self._bind(share)
+            bound = bind()
             with Program(self.device.capture) as program:
-                if kind == "train":
-                    self._train(groups, share.total)
-                else:
-                    self._predict(kind.removeprefix("predict "), share.size)
-            self.programs[kind, share.total] = program
+                self.memory.record.load()
+                work(kind, size, bound)
+            self.programs[kind, size] = program
 
-    def _bind(self, share: Share) -> tuple[BoundNetwork, Any, Array]:
-        head = self.job.head.bind(share, self.network.output_shape[0], self.memory, self.network.clock)
-        output = head.logits, head.dlogits
-        network = self.network.bind(share, self.memory, input_gradient=False, output=output)
-        pixels = self.memory.buffer(share.size, *self.arrays["train images"].shape[1:], dtype=np.uint8)
-        self.bound[share.size] = network, head, pixels
-        return self.bound[share.size]
+    def _bind(self, batch: BatchSlice) -> Bound:
+        head = self.head.bound(batch, self.memory, (), input_gradient=True)
+        plan = self.network.bind(batch, self.memory, input_gradient=False, output=(head.x, head.dx))
+        head.metrics = self.arrays["metrics"][self.rank]
+        loader = self.batch_kind(self.arrays["train images"], plan.x, head.labels, self.memory)
+        self.bound[batch.size] = Bound(plan, head, loader)
+        return self.bound[batch.size]
 
-    def _groups(self, share: Share) -> list[Group]:
-        """The share in groups of images, as even as can be; those of one size have their buffers in common."""
-        count = -(-share.size // GROUP) if self.by_group else 1
-        groups = [share_of(share.size, number, count) for number in range(count)]
-        bound = {size: self._bind(replace(share, size=size)) for size in sorted({group.size for group in groups})}
-        return [(group.start, *bound[group.size]) for group in groups]
+    def _of_first_rows(self, rows: int) -> Bound:
+        """The buffers of a group will do, but for noise, where it is drawn for rows further down the batch."""
+        bound = self.bound.get(rows)
+        return bound if bound and bound.plan.batch.start == 0 else self._bind(whole(rows))
 
-    def _train(self, groups: list[Group], batch: int) -> None:
+    def _groups(self, batch: BatchSlice) -> list[tuple[int, Bound]]:
+        """The slice in groups of images, as even as can be; those of one size have their buffers in common."""
+        count = -(-batch.size // self.group) if self.group else 1
+        groups = [slice_of(batch.size, number, count) for number in range(count)]
+        bound = {size: self._bind(replace(batch, size=size)) for size in sorted({group.size for group in groups})}
+        return [(group.start, bound[group.size]) for group in groups]
+
+    def _train(self, kind: str, size: int, groups: list[tuple[int, Bound]]) -> None:
         """Group by group, so that all that is touched stays in the cache; their gradients are added up."""
-        gradients = self.network.gradients
+        gradients, ops = self.gradients, self.device.ops
         total = self.memory.buffer(gradients.size) if len(groups) > 1 else gradients
-        for number, (first, network, head, pixels) in enumerate(groups):
-            if self.by_group:
-                run(setattr, self.network.clock, "row", first)
-            self._compute_gradients(first, network, head, pixels, batch)
+        for number, (first, bound) in enumerate(groups):
+            if self.group:
+                run(setattr, self.clock, "row", first)
+            self._compute_gradients(first, bound)
             if number:
-                self.ops.add(total, gradients, out=total if number < len(groups) - 1 else gradients)
+                ops.add(total, gradients, out=total if number < len(groups) - 1 else gradients)
             elif len(groups) > 1:
-                self.ops.copy(gradients, out=total)
-        if self.together is not None:
-            run(self.together.wait)
+                ops.copy(gradients, out=total)
+        if self.peers is not None:
+            run(self.peers.wait)
         owned_by(self.optimizer.name)
         self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))
 
-    def _compute_gradients(self, first: int, network: BoundNetwork, head: Any, pixels: Array, batch: int) -> None:
+    def _compute_gradients(self, first: int, bound: Bound) -> None:
         """Of a group of images; adds their losses and correct answers to the metrics."""
-        metrics = self.arrays["metrics"][self.rank]
-        if self.device.cuda is not None:
-            head.metrics = metrics
-        self._gather(first, network, head, pixels)
-        network.compute(training=True)
-        owned_by(f"the {self.job.head.name} head")
-        head.compute()
-        network.compute_gradients()
-        if self.device.cuda is None:
-            of_step = self.memory.buffer(2, dtype=np.float64)
-            weights = self.device.to_device(np.array([batch, 1.0]))  # the head's loss is a mean
-            self.ops.copy(head.loss, out=of_step[:1])
-            self.ops.copy(head.correct, out=of_step[1:])
-            self.ops.multiply(of_step, weights, out=of_step)
-            self.ops.add(metrics, of_step, out=metrics)
+        images, labels = self.arrays["train images"], self.arrays["train labels"]
+        bound.batch.load(images, labels, lambda: self.start + first, self.arrays["order"])
+        bound.plan.compute(training=True)
+        owned_by(f"the {bound.head.name} head")
+        bound.head.compute(training=True)
+        bound.head.compute_gradients()
+        bound.plan.compute_gradients()
+        bound.head.add_to_metrics()
 
-    def _gather(self, first: int, network: BoundNetwork, head: Any, pixels: Array) -> None:
-        """Images and labels of the batch, from `first` on of the share, into the network's and the head's buffers."""
-        rows = len(pixels)
-        images, labels, order = (self.arrays[name] for name in ("train images", "train labels", "order"))
-        if self.device.cuda is not None:
-            self._gather_on_gpu("train", order, network.x, head.labels)
-            return
-
-        def take() -> None:
-            chosen = order[self.start + first : self.start + first + rows]
-            self.device.take(images, chosen, out=pixels)
-            self.device.take(labels, chosen, out=head.labels)
-
-        run(take)
-        self._scale(pixels, network.x)
-
-    def _predict(self, split: str, rows: int) -> None:
-        network, head, pixels = self.bound[rows]
-        images = self.arrays[f"{split} images"]
-
-        def take() -> None:
-            self.device.xp.copyto(pixels, images[self.start : self.start + rows])
-
-        if self.device.cuda is not None:
-            self._gather_on_gpu(split, NULL, network.x, head.labels)
-        else:
-            run(take)
-            self._scale(pixels, network.x)
-        network.compute(training=False)
-        self.outputs[split, rows] = network.y  # of this program: training may bind the size anew
-
-    def _gather_on_gpu(self, split: str, order: Array, x: Array, batch_labels: Array) -> None:
-        start = self.memory.buffer(1, dtype=np.int64)
-        prepare(lambda: self.device.load(np.array([self.start]), out=start))
-        gather = Gather(self.device, len(x), self.network.input_shape, self.memory.dtype)
-        gather(self.arrays[f"{split} images"], self.arrays[f"{split} labels"], order, start, x, batch_labels)
-
-    def _scale(self, pixels: Array, x: Array) -> None:
-        """x = pixels / 255, from (N, C, H, W) to N, H, W, C."""
-        self.ops.copy(pixels.transpose(0, 2, 3, 1), out=x)
-        self.ops.divide(x, self.byte, out=x)
+    def _predict(self, split: str, size: int, bound: Bound) -> None:
+        images, labels = self.arrays[f"{split} images"], self.arrays[f"{split} labels"]
+        bound.batch.load(images, labels, lambda: self.start)
+        bound.plan.compute(training=False)
+        owned_by(f"the {bound.head.name} head")
+        self.outputs[split, size] = bound.head.scores()  # of this program: training may bind the size anew
 
     def _all_reduce(self, sums: Array) -> None:
         """Replace `sums` by its sum over all replicas, in the order of their ranks."""
-        assert self.together is not None
-        exchange = self.together.exchange[:, : sums.size]
-        np.copyto(exchange[self.rank], sums.reshape(-1))
-        self.together.wait()
-        np.add.reduce(exchange, 0, None, sums.reshape(-1))
-        self.together.wait()
+        assert self.peers is not None
+        flat, width = view(sums, -1), self.peers.exchange.shape[1]
+        for part in (flat[start : start + width] for start in range(0, flat.size, width)):
+            exchange = self.peers.exchange[:, : part.size]
+            np.copyto(exchange[self.rank], part)
+            self.peers.wait()
+            np.add.reduce(exchange, 0, None, part)
+            self.peers.wait()
 
 
-def share_of(size: int, rank: int, replicas: int, all_reduce: Any = None) -> Share:
-    """The rows of a batch that replica `rank` computes: as even as can be, the first ones larger by one."""
-    start, stop = (part * (size // replicas) + min(part, size % replicas) for part in (rank, rank + 1))
-    return Share(start, stop - start, size, all_reduce)
+def attach(network: Network, head: Head, parameters: Array, gradients: Array, moving: Array) -> None:
+    """Give both their parts of the flat vectors: first the network, then the head."""
+    (size, _, state), arrays = network.sizes, (parameters, gradients, moving)
+    network.attach(*(array[:end] for array, end in zip(arrays, (size, size, state), strict=True)))
+    head.attach(*(array[end:] for array, end in zip(arrays, (size, size, state), strict=True)))
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, replace
-from math import isfinite, prod
-from typing import Self
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from typing import Any, Self
 
 import numpy as np
 from joblib import cpu_count
@@ -17,16 +17,19 @@ from scratchnet.backend import Array, Device, in_session
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Dataset, Split
 from scratchnet.errors import TrainingError
-from scratchnet.heads import SoftmaxCrossEntropy
-from scratchnet.network import Sequential
+from scratchnet.heads import Head
+from scratchnet.layers.flow import Network
 from scratchnet.optimizers import Optimizer
+from scratchnet.schedules import rate_at
 from scratchnet.training.diagnosis import first_of_prediction, first_of_step
-from scratchnet.training.replica import Job, Replica
+from scratchnet.training.replica import Replica, TrainingSpec, attach
 from scratchnet.training.workers import Layout, Workers
 
 LOOK = 50  # steps from one look at all that lasts to the next; on a GPU, also at the loss
+EXCHANGE = 4096  # numbers that replicas sum at once
 
 OnStep = Callable[[int, int, float, float], None]  # step, steps in the epoch, mean loss and accuracy so far
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,14 @@ class Progress:
 class LocalReplica:
     """One replica in this process, on the CPU (with one BLAS thread) or the GPU; the interface of Workers."""
 
-    def __init__(self, job: Job, layout: Layout, device: Device) -> None:
+    def __init__(self, spec: TrainingSpec, layout: Layout, device: Device) -> None:
         self.arrays = {name: device.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
         self.limits = threadpool_limits(1)
-        self.replica = Replica(job, self.arrays, device)
+        try:
+            self.replica = Replica(spec, self.arrays, device)
+        except BaseException:
+            self.close()
+            raise
         self.train, self.predict = self.replica.train, self.replica.predict
 
     def close(self) -> None:
@@ -63,19 +70,19 @@ class LocalReplica:
 
 
 class Trainer:
-    """Trains a built network; `with Trainer(...) as trainer: trainer.train_epoch(1)`.
+    """Trains a built network; `with Trainer(...) as trainer: trainer.fit(epochs=10)`.
 
-    While it is open, the network's parameters are those being trained. Batches are `batch_size` images, the last one of
-    an epoch what is left; the images are shuffled anew in every epoch. The results are a function of the seed and the
-    number of `workers` (default: the physical cores), of whom there are never more than images in the smallest batch.
-    `dataset` then has its images in the memory that the workers share. Raises ValueError where network and data set
-    do not fit together.
+    While it is open, the parameters of the network (and of the head, if it has any) are those being trained. Batches
+    are `batch_size` images, the last one of an epoch what is left; the images are shuffled anew in every epoch. The
+    results are a function of the seed and the number of `workers` (default: the physical cores), of whom there are
+    never more than images in the smallest batch. `dataset` then has its images in the memory that the workers share.
+    Raises ValueError where network and data set do not fit together.
     """
 
     def __init__(
         self,
-        network: Sequential,
-        head: SoftmaxCrossEntropy,
+        network: Network,
+        head: Head,
         optimizer: Optimizer,
         dataset: Dataset,
         *,
@@ -84,7 +91,7 @@ class Trainer:
         workers: int | None = None,
     ) -> None:
         self.is_open = False
-        wanted = (network, Sequential), (head, SoftmaxCrossEntropy), (optimizer, Optimizer), (dataset, Dataset)
+        wanted = (network, Network), (head, Head), (optimizer, Optimizer), (dataset, Dataset)
         for given, kind in wanted:
             if not isinstance(given, kind):
                 raise TypeError(f"trainer: a {type(given).__name__} is given where a {kind.__name__} is wanted")
@@ -93,73 +100,108 @@ class Trainer:
                 raise ValueError(f"trainer: workers share the work of a CPU; device {network.device.name!r} takes one")
             workers = 1
         workers = cpu_count(only_physical_cores=True) if workers is None else workers
-        size = len(dataset.train)
-        if not size or not len(dataset.test):
-            raise ValueError(
-                f"trainer: {dataset.name} has {size} training and {len(dataset.test)} test images, where both need some"
-            )
+        self.seed, size = arguments.seed(seed, "trainer"), len(dataset.train)
+        self.splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        self.splits = {name: split for name, split in self.splits.items() if split is not None}
+        for name, split in self.splits.items():
+            if not len(split):
+                raise ValueError(f"trainer: {dataset.name} has a {name} split without images")
         self.batch_size = min(positive_integer(batch_size, "batch_size", "trainer"), size)
         self.workers = min(positive_integer(workers, "workers", "trainer"), size % self.batch_size or self.batch_size)
         if not network.built or len(network.output_shape) != 1:
             raise ValueError(f"{network.name}: training needs a built network that ends in one logit a class")
-        for split in (dataset.train, dataset.test):
-            if network.input_shape != split.images.shape[1:] or network.output_shape[0] < dataset.num_classes:
+        if not head.built or (head.device, head.dtype, head.input_shape) != (
+            network.device, network.dtype, network.output_shape
+        ):  # fmt: skip
+            head.build(network.output_shape, network.dtype, network.device, seed)
+        for split in self.splits.values():
+            if network.input_shape != split.images.shape[1:] or head.classes < dataset.num_classes:
                 raise ValueError(
                     f"{network.name}: the network takes {network.input_shape} and has {network.output_shape[0]} "
                     f"outputs, where {dataset.name} has images of {split.images.shape[1:]} and {dataset.num_classes} "
                     "classes"
                 )
             low, high = int(split.labels.min()), int(split.labels.max())
-            if low < 0 or high >= network.output_shape[0]:
+            if low < 0 or high >= head.classes:
                 raise ValueError(
-                    f"labels of {dataset.name} go from {low} to {high} where the network has "
-                    f"{network.output_shape[0]} outputs"
+                    f"labels of {dataset.name} go from {low} to {high} where the network has {head.classes} outputs"
                 )
-        self.network, self.dataset, self.device = network, dataset, network.device
-        self.seed = arguments.seed(seed, "trainer")
+        self.network, self.head, self.dataset, self.device = network, head, dataset, network.device
         self.steps, self.progress = -(-size // self.batch_size), Progress()
         self.done = 0  # steps, of all epochs
-        self._lasting = "parameters", "state", *optimizer.slots
-        self.job = job = Job(network.unbuilt(), network.input_shape, head, optimizer, self.batch_size, self.workers)
-        layout = self._layout(optimizer)
-        self.engine: Workers | LocalReplica = (
-            LocalReplica(job, layout, self.device) if self.workers == 1 else Workers(job, layout)
+        self._lasting = "parameters", "moving", *optimizer.slots
+        self.optimizer = optimizer
+        spec = TrainingSpec(
+            network.unbuilt(), network.input_shape, head.unbuilt(), optimizer, self.batch_size, self.workers
         )
-        self._load()
+        self.engine: Workers | LocalReplica = (
+            LocalReplica(spec, self._layout(), self.device) if self.workers == 1 else Workers(spec, self._layout())
+        )
+        try:
+            self._load()
+        except BaseException:
+            self.engine.close()
+            raise
         self.is_open = True
 
-    def _layout(self, optimizer: Optimizer) -> Layout:
-        network, dtype = self.network, str(self.network.dtype)
-        vector = (network.parameters.size,), dtype
-        layout: Layout = {name: vector for name in ("parameters", *optimizer.slots)}
-        for name, split in (("train", self.dataset.train), ("test", self.dataset.test)):
-            _, *image = split.images.transpose(0, 3, 1, 2).shape
-            layout[f"{name} images"] = (len(split), *image), "uint8"
+    def _layout(self) -> Layout:
+        network, head, dtype = self.network, self.head, str(self.network.dtype)
+        size, _, moving = (sum(pair) for pair in zip(network.sizes, head.sizes, strict=True))
+        layout: Layout = {name: ((size,), dtype) for name in ("parameters", *self.optimizer.slots)}
+        for name, split in self.splits.items():
+            stored = _stored(split.images)
+            layout[f"{name} images"] = stored.shape, "uint8" if stored.dtype == np.uint8 else dtype
             layout[f"{name} labels"] = (len(split),), "int64"
-        rows = max(len(self.dataset.train), len(self.dataset.test))
-        widest = max(prod(layer.output_shape[-1:]) for layer in network.layers)
         return layout | {
-            "gradients": ((self.workers, *vector[0]), dtype),
-            "state": ((network.state.size,), dtype),
+            "gradients": ((self.workers, size), dtype),
+            "moving": ((moving,), dtype),
             "order": ((len(self.dataset.train),), "int64"),
-            "logits": ((rows, *network.output_shape), dtype),
+            "scores": ((max(map(len, self.splits.values())), head.classes), dtype),
             "metrics": ((self.workers, 2), "float64"),
-            "exchange": ((self.workers, 2 * widest), dtype),
+            "exchange": ((self.workers, EXCHANGE), dtype),
         }
 
     def _load(self) -> None:
-        arrays, network, load = self.engine.arrays, self.network, self.device.load
-        for name, split in (("train", self.dataset.train), ("test", self.dataset.test)):
-            load(split.images.transpose(0, 3, 1, 2), out=arrays[f"{name} images"])
+        arrays, network, head, load = self.engine.arrays, self.network, self.head, self.device.load
+        for name, split in self.splits.items():
+            images = _stored(split.images)
+            load(images if images.dtype == np.uint8 else images.astype(network.dtype), out=arrays[f"{name} images"])
             load(split.labels, out=arrays[f"{name} labels"])
-        arrays["parameters"][...], arrays["state"][...] = network.parameters, network.state
-        network.attach(arrays["parameters"], arrays["gradients"][0], arrays["state"])
+        for place, name in enumerate(("parameters", "gradients", "moving")):
+            if name != "gradients":
+                own = network.flat[place].size
+                arrays[name][:own], arrays[name][own:] = network.flat[place], head.flat[place]
+        attach(network, head, arrays["parameters"], arrays["gradients"][0], arrays["moving"])
         if self.device.name == "cpu":  # let go of images that the caller may no longer need
-            train, test = (
-                Split(arrays[f"{name} images"].transpose(0, 2, 3, 1), arrays[f"{name} labels"])
-                for name in ("train", "test")
-            )
-            self.dataset = replace(self.dataset, train=train, test=test)
+            for name in self.splits:
+                images = arrays[f"{name} images"]
+                images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
+                self.splits[name] = Split(images, arrays[f"{name} labels"])
+            self.dataset = replace(self.dataset, **self.splits)
+
+    def fit(self, epochs: int, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None) -> list[dict[str, Any]]:
+        """Train so many epochs more; returns a record of each, which `on_epoch` is given when the epoch is done.
+
+        A record has the epoch's number, its loss, accuracy and seconds, the learning rate of its last step, and where
+        there is a validation split, `val_loss` and `val_accuracy`. Raises as train_epoch does.
+        """
+        records, first = [], self.done // self.steps + 1
+        for epoch in range(first, first + positive_integer(epochs, "epochs", "trainer")):
+            record = {"epoch": epoch} | asdict(self.train_epoch(epoch, on_step))
+            record["learning_rate"] = rate_at(self.optimizer.learning_rate, self.done - 1, self.optimizer.name)
+            if "validation" in self.splits:
+                record |= {f"val_{name}": value for name, value in self.evaluate("validation").items()}
+            records.append(record)
+            if on_epoch is not None:
+                on_epoch(record)
+        return records
+
+    def evaluate(self, split: str = "test") -> dict[str, float]:
+        """The loss without noise (cross-entropy of the class probabilities, nats) and the accuracy on a split."""
+        scores = self.predict(split).astype(np.float64)
+        labels = self.splits[split].labels
+        of_label = self.head.log_probabilities(scores)[np.arange(len(labels)), labels]
+        return {"loss": float(-of_label.mean()), "accuracy": float((scores.argmax(1) == labels).mean())}
 
     @in_session
     def train_epoch(self, epoch: int, on_step: OnStep | None = None) -> EpochResult:
@@ -234,15 +276,16 @@ class Trainer:
         self._put_back(kept)
         self.progress = Progress()
         rows = self.device.to_host(arrays["order"])[start : start + size]
-        what = first_of_step(self.network, after, self.job.head, train.images[rows], train.labels[rows], step)
+        what = first_of_step(self.network, after, self.head, train.images[rows], train.labels[rows], step)
         raise TrainingError(
             f"training diverged at step {step + 1} (epoch {epoch}, batch {start // size + 1} of {self.steps}): {what}; "
             + self._advice()
         )
 
     def _advice(self) -> str:
-        rate, gumbel = self.job.optimizer.learning_rate, hasattr(self.job.head, "temperature")
-        return f"try a smaller learning rate than {rate:g}" + (" or a higher temperature" if gumbel else "")
+        rate = rate_at(self.optimizer.learning_rate, max(self.done - 1, 0), self.optimizer.name)
+        higher = " or a higher temperature" if self.head.draws_noise else ""
+        return f"try a smaller learning rate than {rate:g}{higher}"
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of the vectors that, with `progress`, decide how the training goes on; raises as train_epoch does."""
@@ -254,35 +297,35 @@ class Trainer:
         """Go on where another trainer of the same training had this state and progress, with the same bits."""
         for name in self._lasting:
             self.device.load(state[name], out=self.engine.arrays[name])
-        self.progress = progress
+        self.progress, self.done = progress, max(progress.epoch - 1, 0) * self.steps + progress.steps
 
     @in_session
     def predict(self, split: str = "test") -> np.ndarray:
-        """The network's logits for all images of "train" or "test", in their order: (N, classes), without noise.
+        """The scores of all classes (logits) for all images of a split, in their order: (N, classes), without noise.
 
         Raises TrainingError where they are not finite.
         """
         self._needs_open()
-        one_of(split, ("train", "test"), "split", "trainer")
-        chosen = self.dataset.train if split == "train" else self.dataset.test
-        self.engine.predict(split, 0, len(chosen))
-        logits = self.device.to_host(self.engine.arrays["logits"][: len(chosen)])
-        bad = np.flatnonzero(~np.isfinite(logits).all(1))[:1]
+        one_of(split, tuple(self.splits), "split", "trainer")
+        images = self.splits[split].images
+        self.engine.predict(split, 0, len(images))
+        scores = self.device.to_host(self.engine.arrays["scores"][: len(images)])
+        bad = np.flatnonzero(~np.isfinite(scores).all(1))[:1]
         if bad.size:
-            what = first_of_prediction(self.network, chosen.images[bad])
+            what = first_of_prediction(self.network, images[bad])
             raise TrainingError(
                 f"training has diverged after step {self.done}: the logits of {split} image {bad[0]} are not finite, "
                 f"and {what}; {self._advice()}"
             )
-        return logits
+        return scores
 
     def close(self) -> None:
         """End the workers; the network keeps the trained parameters."""
         if not self.is_open:
             return
         self.is_open = False
-        network = self.network
-        network.attach(*(array.copy() for array in (network.parameters, network.gradients, network.state)))
+        for module in (self.network, self.head):
+            module.attach(*(array.copy() for array in module.flat))
         self.engine.close()
 
     def _needs_open(self) -> None:
@@ -294,3 +337,8 @@ class Trainer:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _stored(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) as (N, C, H, W), as CIFAR-100 has them; anything else as it is."""
+    return images.transpose(0, 3, 1, 2) if images.ndim == 4 else images

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from scratchnet.backend import get_device
 from scratchnet.errors import TrainingError
-from scratchnet.training.replica import Job, Replica, Together
+from scratchnet.training.replica import Peers, Replica, TrainingSpec
 
 PAGE = 4096
 STOPPING = signal.SIGINT, signal.SIGTERM
@@ -88,22 +88,22 @@ class Barrier:
 class Workers:
     """Processes, one a replica. `train` and `predict` are those of a replica, done by all; `close` ends them."""
 
-    def __init__(self, job: Job, layout: Layout) -> None:
+    def __init__(self, spec: TrainingSpec, layout: Layout) -> None:
         context = multiprocessing.get_context("spawn")
         self.shared = SharedArrays.create(context, layout)
         self.arrays = self.shared.arrays
-        self.job = job
+        self.spec = spec
         self.pipes: list[Connection] = []
         self.processes: list[Any] = []
         Finalize(self, _hang_up, (self.pipes,), exitpriority=0)  # before the end of Python waits for them
-        barrier = Barrier(context, job.replicas)
+        barrier = Barrier(context, spec.replicas)
         self.waiting = barrier.waiting
         try:
             with one_blas_thread(), no_interrupt():
-                for rank in range(job.replicas):
+                for rank in range(spec.replicas):
                     pipe, theirs = context.Pipe()
                     process = context.Process(
-                        target=_serve, args=(theirs, rank, job, self.shared, barrier), daemon=True
+                        target=_serve, args=(theirs, rank, spec, self.shared, barrier), daemon=True
                     )
                     process.start()
                     theirs.close()  # else we would never see the end of a worker
@@ -150,7 +150,7 @@ class Workers:
         self.close(0)
         hung = [rank for rank in silent if not self.waiting[rank]] or silent  # the others wait for these
         raise TrainingError(
-            f"worker {' and '.join(map(str, hung))} of {self.job.replicas} gave no answer for {seconds} seconds, and "
+            f"worker {' and '.join(map(str, hung))} of {self.spec.replicas} gave no answer for {seconds} seconds, and "
             "the run ends with it: was it stopped, or is memory short? Train again, with fewer workers if need be"
         )
 
@@ -159,12 +159,12 @@ class Workers:
         code = self.processes[rank].exitcode
         self.close(0)
         if trace is not None:
-            error = TrainingError(f"worker {rank} of {self.job.replicas} failed, and the run with it: {what}")
+            error = TrainingError(f"worker {rank} of {self.spec.replicas} failed, and the run with it: {what}")
             error.add_note(trace)
             raise error
         cause = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
         raise TrainingError(
-            f"worker {rank} of {self.job.replicas} {what} ({cause}), and the run with it: was it killed, or out of "
+            f"worker {rank} of {self.spec.replicas} {what} ({cause}), and the run with it: was it killed, or out of "
             "memory? A script that trains with workers needs the guard `if __name__ == '__main__':`"
         )
 
@@ -182,14 +182,14 @@ def _hang_up(pipes: list[Connection]) -> None:
         pipe.close()
 
 
-def _serve(pipe: Connection, rank: int, job: Job, shared: SharedArrays, barrier: Barrier) -> None:
+def _serve(pipe: Connection, rank: int, spec: TrainingSpec, shared: SharedArrays, barrier: Barrier) -> None:
     """The life of a worker: build, then do what each message says, until the pipe closes."""
     for signum in STOPPING:
         signal.signal(signum, signal.SIG_IGN)
     try:
         with threadpool_limits(1):
-            together = Together(lambda: barrier.wait(rank), shared.arrays["exchange"])
-            replica = Replica(job, shared.arrays, get_device("cpu"), rank, together)
+            peers = Peers(lambda: barrier.wait(rank), shared.arrays["exchange"])
+            replica = Replica(spec, shared.arrays, get_device("cpu"), rank, peers)
             pipe.send(None)
             while True:
                 kind, arguments = pipe.recv()

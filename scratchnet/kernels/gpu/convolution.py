@@ -8,33 +8,21 @@ products add it and sum its gradient.
 from math import prod
 
 from scratchnet.backend import Array, Memory
-from scratchnet.kernels.geometry import Windows
+from scratchnet.kernels.geometry import Convolution
 from scratchnet.kernels.gpu.launch import Kernel, image_strides
 
 
-class Convolution:
+class GpuConvolution:
     """One convolution of a batch with its epilogue; owns its input `x`, `dx` (N, H, W, C) and the gathered windows.
 
     Its parameters are a matrix of `shape`: a row for each term of the kernel, one for the bias, and more that stay 0.
     """
 
-    def __init__(
-        self,
-        images: int,
-        input_shape: tuple[int, ...],
-        filters: int,
-        windows: Windows,
-        memory: Memory,
-        *,
-        shape: tuple[int, int],
-        bias: bool = True,
-        relu: bool = False,
-        pool: bool = False,
-        input_gradient: bool = True,
-    ) -> None:
-        (height, width, channels), step = input_shape, 2 if pool else 1
+    def __init__(self, convolution: Convolution, memory: Memory, shape: tuple[int, int], bias: bool) -> None:
+        images, filters, windows = convolution.images, convolution.filters, convolution.windows
+        (height, width, channels), step = convolution.input_shape, 2 if convolution.pool else 1
         rows, columns = (outputs // step * step for outputs in windows.outputs)  # pooling leaves out an odd last one
-        self.memory, self.ops, self.input_gradient = memory, memory.device.ops, input_gradient
+        self.memory, self.ops, self.input_gradient = memory, memory.device.ops, convolution.input_gradient
         self.products, terms = images * rows * columns, prod(windows.size) * channels
         constants = {
             "HEIGHT": height, "WIDTH": width, "CHANNELS": channels,
@@ -42,16 +30,16 @@ class Convolution:
             "DILATION_H": windows.rows.dilation, "TOP": windows.rows.before,
             "KERNEL_W": windows.columns.size, "STRIDE_W": windows.columns.stride,
             "DILATION_W": windows.columns.dilation, "LEFT": windows.columns.before,
-            "ROWS": rows, "COLUMNS": columns, "FILTERS": filters, "POOL": step, "RELU": int(relu),
+            "ROWS": rows, "COLUMNS": columns, "FILTERS": filters, "POOL": step, "RELU": int(convolution.relu),
             "TERM_PITCH": shape[0], "FILTER_PITCH": shape[1],
         }  # fmt: skip
         self.im2col, self.col2im, self.epilogue, self.epilogue_backward = (
             Kernel(memory.device, "convolution.cu", name, memory.dtype, **constants)
             for name in ("im2col", "col2im", "epilogue", "epilogue_backward")
         )
-        self.x = memory.activation(images, input_shape)
-        if input_gradient:
-            self.dx = memory.activation(images, input_shape)
+        self.x = memory.activation(images, convolution.input_shape)
+        if self.input_gradient:
+            self.dx = memory.activation(images, convolution.input_shape)
         self.columns = memory.buffer(self.products, shape[0])
         self.columns[:, terms : terms + bias] = 1
         self.gathered = self.products * terms

@@ -33,7 +33,7 @@ class Kernel:
     Raises ValueError for more values than can be counted.
     """
 
-    def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int) -> None:
+    def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int | str) -> None:
         assert device.cuda is not None
         self.dtype = dtype
         self.function = _compiled(device.cuda, source(file), name, real=REAL[str(dtype)], **constants)

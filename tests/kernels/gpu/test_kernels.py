@@ -254,7 +254,7 @@ def test_cross_entropy(device: Any, dtype: str, gumbel: bool, rows: int, classes
     labels[0], labels[-1] = classes - 1, 0
     z = logits.astype(np.float64)
     if gumbel:
-        z = (z + GumbelSoftmaxCrossEntropy(seed=seed).noise(step, first + rows, classes)[first:]) / temperature
+        z = (z + GumbelSoftmaxCrossEntropy(seed=seed).gumbel_noise(step, first + rows, classes)[first:]) / temperature
     loss, dlogits = reference.softmax_cross_entropy(z, labels)
     source_of_noise = GumbelNoise(seed, noise.HEAD, lambda: (step, 1 / temperature)) if gumbel else None
     head = CrossEntropy(rows, classes, memory, 1 / rows, first, source_of_noise)

@@ -1,0 +1,115 @@
+"""What every head is: a layer at the end of training, from a network's outputs and labels to a loss."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from scratchnet import arguments
+from scratchnet.backend import Array, Memory, get_device, whole
+from scratchnet.backend.noise import HEAD
+from scratchnet.layers.layer import Layer
+
+
+class Head(Layer):
+    """A layer that ends the training: `loss, dx = head(x, labels)`, the mean loss of the rows and its gradient by x.
+
+    A head states `name` (by which it is chosen), `draws_noise`, and as a layer does `infer` (where it may take
+    parameters of its own), `allocate`, which calls `allocate_ends` first, and `compute`: from `x` and `labels` to
+    `loss` (these rows' part of the batch's mean), `correct` (how many rows' prediction is their label) and `dx`; where
+    it has parameters, `compute_gradients` has their gradients. `outputs_for` says how many outputs a network needs,
+    `scores` how they become the scores of classes, whose largest is the prediction, and `log_probabilities` what those
+    mean. `labels` are integers from 0 on. `step` is what noise, if the head draws any, is drawn for: give each training
+    step its own. Raises ValueError for shapes and labels that do not fit and TypeError for dtypes.
+    """
+
+    name: ClassVar[str]  # type: ignore[misc]
+    draws_noise: ClassVar[bool] = False
+    noise_stream = HEAD
+
+    # of a bound twin
+    labels: Array
+    loss: Array
+    correct: Array
+    metrics: Array | None = None  # where a training adds up the losses of all rows, and the correct ones
+
+    def __init__(self) -> None:
+        super().__init__()
+        vars(self).pop("name")
+        self.kind = self.name
+
+    def outputs_for(self, classes: int) -> int | None:
+        """How many outputs a network needs for so many classes; None if any number will do."""
+        return classes
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are scores for, once the head is built."""
+        return self.input_shape[-1]
+
+    def scores(self) -> Array:
+        """In a prediction, from `x` the scores (rows, classes); to be recorded, as all of a step."""
+        return self.x
+
+    def log_probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """What scores (N, classes) say of each class: the logarithms of its probability."""
+        scores = scores - scores.max(axis=1, keepdims=True)
+        return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(input_shape) != 1:
+            raise ValueError(f"{self.name} head: outputs have the shape {input_shape} where (K,) is wanted")
+        return ()
+
+    def settle(self, *input_shapes: tuple[int, ...], dtype: Any, device: Any) -> tuple[int, ...]:
+        self.noise_stream = HEAD  # apart from all layers
+        return super().settle(*input_shapes, dtype=dtype, device=device)
+
+    def allocate_ends(self) -> None:
+        """The buffers of what goes in and out."""
+        self.x, self.dx = self.activation(), self.activation()
+        self.labels, self.correct = self.memory.buffer(self.batch.size, dtype=np.int64), self.memory.buffer(dtype=np.int64)
+        self.loss, self.of_step = self.memory.buffer(), self.memory.buffer(2, dtype=np.float64)
+        self.weights_of_step = self.device.to_device(np.array([self.batch.total, 1.0]))  # the loss is a mean
+
+    def compute_gradients(self) -> None:
+        """Those of parameters; dx comes with the loss."""
+
+    def add_to_metrics(self) -> None:
+        """To be recorded after `compute`: the losses and correct answers of these rows into `metrics`."""
+        self.ops.copy(self.loss, out=self.of_step[:1])
+        self.ops.copy(self.correct, out=self.of_step[1:])
+        self.ops.multiply(self.of_step, self.weights_of_step, out=self.of_step)
+        self.ops.add(self.metrics, self.of_step, out=self.metrics)
+
+    def __call__(self, x: Array, labels: Array, step: int = 0) -> tuple[float, Array]:
+        if not hasattr(x, "dtype"):
+            raise TypeError(f"{self.name} head: logits are a {type(x).__name__}, not an array")
+        device = get_device("cpu" if isinstance(x, np.ndarray) else "gpu")
+        labels = self._checked(x, device.xp.asarray(labels))
+        arguments.natural(step, "step", f"{self.name} head")
+        if not self.built or (self.device, self.dtype, self.input_shape) != (device, x.dtype, x.shape[1:]):
+            self.build(x.shape[1:], x.dtype, device)
+        with device.session(), np.errstate(over="ignore"):
+            if self._plan is None or len(self._plan.x) != len(x):
+                self._plan = self.bound(whole(len(x)), Memory(device, x.dtype), (), input_gradient=True)
+            bound, self.clock.step = self._plan, step
+            bound.x[...], bound.labels[...] = x, labels
+            bound.memory.record.load()
+            bound.compute(training=True)
+            bound.compute_gradients()
+            return float(bound.loss), device.xp.array(bound.dx)
+
+    def _checked(self, x: Array, labels: Array) -> Array:
+        arguments.dtype(x.dtype, f"{self.name} head: logits")
+        if x.ndim != 2 or 0 in x.shape:
+            raise ValueError(f"{self.name} head: logits have the shape {x.shape} where (N, K) is wanted")
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"{self.name} head: labels have the dtype {labels.dtype} where integers are wanted")
+        if labels.shape != x.shape[:1]:
+            raise ValueError(f"{self.name} head: labels have the shape {labels.shape} where {x.shape[:1]} is wanted")
+        low, high, classes = int(labels.min()), int(labels.max()), self.classes if self.shapes else x.shape[1]
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"{self.name} head: labels go from {low} to {high} where {classes} classes allow 0 to {classes - 1}"
+            )
+        return labels

@@ -1,0 +1,39 @@
+"""A batch of a data set: its images, as numbers from 0 to 1, and its labels."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from scratchnet.backend import Array, Memory, run
+
+
+class Batch:
+    """x = images[order[start : start + N]] and their labels; bytes are divided by 255, other numbers stay as they are.
+
+    `images` are (K, C, H, W) for x (N, H, W, C), or have the axes of x. Without an order they are taken as they lie.
+    """
+
+    group = 64  # images at once in a step: with fewer the calls cost more than their work, with more they leave the cache
+    predicted = 64  # and in a prediction
+
+    def __init__(self, images: Array, x: Array, labels: Array, memory: Memory) -> None:
+        self.x, self.labels, self.memory = x, labels, memory
+        self.taken = memory.buffer(len(x), *images.shape[1:], dtype=images.dtype)
+        self.byte = memory.constant(255)
+
+    def load(self, images: Array, labels: Array, start: Callable[[], int], order: Array | None = None) -> None:
+        device, ops, rows = self.memory.device, self.memory.device.ops, len(self.x)
+
+        def take() -> None:
+            first = start()
+            if order is None:
+                device.xp.copyto(self.taken, images[first : first + rows])
+                return
+            chosen = order[first : first + rows]
+            device.take(images, chosen, out=self.taken)
+            device.take(labels, chosen, out=self.labels)
+
+        run(take)
+        ops.copy(self.taken.transpose(0, 2, 3, 1) if images.ndim == 4 else self.taken, out=self.x)
+        if images.dtype == np.uint8:
+            ops.divide(self.x, self.byte, out=self.x)
