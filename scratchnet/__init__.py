@@ -1,9 +1,9 @@
 """Convolutional networks from scratch on NumPy and CuPy, with every backward pass written by hand."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import scratchnet.on_gpu  # noqa: F401 - a GPU's kernels, into their table
-from scratchnet.data import Dataset, Split, load_dataset
 from scratchnet.gradcheck import NotDifferentiableError, check_gradients
 from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
 from scratchnet.layers import (
@@ -26,6 +26,10 @@ from scratchnet.layers import (
 from scratchnet.optimizers import SGD, Adam, Optimizer
 from scratchnet.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay
 
+if TYPE_CHECKING:
+    from scratchnet.data import Dataset, Split, load_dataset
+    from scratchnet.training import Trainer
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -36,10 +40,10 @@ __all__ = [
     "check_gradients", "load_dataset",
 ]  # fmt: skip
 
+LATE = {"Trainer": "scratchnet.training"} | dict.fromkeys(("Dataset", "Split", "load_dataset"), "scratchnet.data")
+
 
 def __getattr__(name: str) -> Any:
-    if name == "Trainer":  # with what starts processes, which defining a network needs not
-        from scratchnet.training import Trainer
-
-        return Trainer
+    if name in LATE:  # with what starts processes or downloads, which defining a network needs not
+        return getattr(import_module(LATE[name]), name)
     raise AttributeError(f"module 'scratchnet' has no attribute {name!r}")

@@ -43,7 +43,7 @@ def check_gradients(
     whose gradient it promises to have.
 
     Raises NotDifferentiableError where the point lies on a kink (a ReLU at 0, a tie in max pooling), or so close to
-    many that no difference can confirm anything, or where the function is another at every call.
+    many that no difference can confirm anything; TypeError for a layer whose step cannot be replayed.
     """
     if not isinstance(target, Module):
         what = target.__name__ if isinstance(target, type) else type(target).__name__
@@ -107,11 +107,7 @@ def _of_module(
     y = forward(0.9 * x[::-1])
     twin.backward(source.standard_normal(y.shape))
     dy = source.standard_normal(y.shape)
-    if not np.array_equal(forward(), forward()):
-        raise NotDifferentiableError(
-            f"{twin.name}: two passes at one point differ, so no difference can confirm a gradient: a layer that "
-            "draws random numbers takes them from `self.noise(seed)`, which are the same in the same step"
-        )
+    forward()
     points, gradients = {"x": x}, {"x": twin.backward(dy)}
     for layer in twin.leaves:
         for name in layer.parameters if layer.trainable else ():

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "scratchnet"
 FLOORS = [  # from the bottom up; a module may import its own floor and those below
     {"errors", "arguments"},
     {"backend"},
-    {"kernels", "initializers", "data"},
+    {"kernels", "initializers", "schedules", "data"},
     {"layers"},
-    {"network", "heads", "optimizers"},
-    {"gradcheck", "training"},
+    {"heads", "optimizers"},
+    {"on_gpu", "gradcheck", "training"},
     {"experiments"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

@@ -49,7 +49,7 @@ def test_gumbel_softmax_cross_entropy(
     head = GumbelSoftmaxCrossEntropy(temperature, seed=5)
     loss, dlogits = head(logits, labels, step=step)
     expected_loss, expected_dlogits = reference.gumbel_softmax_cross_entropy(
-        logits, labels, head.gumbel_noise(step, *shape), temperature
+        logits, labels, head.noise(step, *shape), temperature
     )
     # The noise is a float32 number's double logarithm: in float32 the head may round it once more.
     tolerance = TOLERANCE[dtype] * max(1, 5 / temperature**2)
@@ -119,7 +119,7 @@ def test_extreme_logits_and_temperatures(
     labels, t = np.where(np.isfinite(logits), -logits, -np.inf).argmax(1), temperature or 1.0  # the least that can be
     head = SoftmaxCrossEntropy() if temperature is None else GumbelSoftmaxCrossEntropy(temperature, seed)
     loss, dlogits = head(logits, labels, step=2**31)
-    noise = 0 if temperature is None else head.gumbel_noise(2**31, *logits.shape)  # type: ignore[attr-defined]
+    noise = 0 if temperature is None else head.noise(2**31, *logits.shape)  # type: ignore[attr-defined]
     z = (logits.astype(np.float64) + noise) / t
     z -= z.max(1, keepdims=True)
     z -= np.log(np.exp(z).sum(1, keepdims=True))
@@ -151,7 +151,7 @@ def test_far_temperatures(temperature: float) -> None:
     rng = np.random.default_rng(3)
     logits, labels = draw((8, 10), rng)
     head = GumbelSoftmaxCrossEntropy(temperature)
-    expected = reference.gumbel_softmax_cross_entropy(logits, labels, head.gumbel_noise(0, 8, 10), temperature)
+    expected = reference.gumbel_softmax_cross_entropy(logits, labels, head.noise(0, 8, 10), temperature)
     loss, dlogits = head(logits, labels)
     assert_close(loss, expected[0], 1e-9)
     assert_close(dlogits, expected[1], 1e-9)
@@ -163,7 +163,7 @@ def test_annealed_temperature_falls_exponentially_to_its_floor() -> None:
     logits, labels = draw((8, 10), rng)
     head = GumbelSoftmaxCrossEntropy(AnnealedTemperature(start=2.0, rate=1e-3, floor=0.25))
     for step, temperature in ((0, 2.0), (500, 2 * np.exp(-0.5)), (2000, 2 * np.exp(-2)), (2080, 0.25), (10**6, 0.25)):
-        expected = reference.gumbel_softmax_cross_entropy(logits, labels, head.gumbel_noise(step, 8, 10), temperature)
+        expected = reference.gumbel_softmax_cross_entropy(logits, labels, head.noise(step, 8, 10), temperature)
         loss, dlogits = head(logits, labels, step=step)
         assert_close(loss, expected[0], 1e-10)
         assert_close(dlogits, expected[1], 1e-10)
@@ -204,7 +204,7 @@ def test_the_ends_of_the_noise_survive_the_head(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(noise, "fill_uniform", worst)
     head = GumbelSoftmaxCrossEntropy(0.5)
-    assert np.ptp(head.gumbel_noise(0, 2, 8)) > 19  # the replacement took effect
+    assert np.ptp(head.noise(0, 2, 8)) > 19  # the replacement took effect
     loss, dlogits = head(np.zeros((2, 8), np.float32), np.array([0, 1]))
     assert loss == pytest.approx((2 * 19.447 + 2 * np.log(4)) / 2, rel=1e-3)
     assert np.all(np.isfinite(dlogits))
@@ -212,32 +212,32 @@ def test_the_ends_of_the_noise_survive_the_head(monkeypatch: pytest.MonkeyPatch)
 
 def test_noise_is_standard_gumbel() -> None:
     """Its distribution is exp(-exp(-g)), so exp(-exp(-g)) is uniform (Kolmogorov and Smirnov, probability 0.001)."""
-    g = GumbelSoftmaxCrossEntropy(seed=1).gumbel_noise(0, 1000, 100)
+    g = GumbelSoftmaxCrossEntropy(seed=1).noise(0, 1000, 100)
     assert g.shape == (1000, 100)
     u = np.sort(np.exp(-np.exp(-g.ravel().astype(np.float64))))
     assert np.max(np.abs(u - (np.arange(u.size) + 0.5) / u.size)) < 1.95 / np.sqrt(u.size)
     assert np.mean(g) == pytest.approx(np.euler_gamma, abs=4 * 1.2825 / np.sqrt(g.size))
     # Neighbours in a row, in a column and in consecutive steps have nothing to do with each other.
-    following = GumbelSoftmaxCrossEntropy(seed=1).gumbel_noise(1, 1000, 100)
+    following = GumbelSoftmaxCrossEntropy(seed=1).noise(1, 1000, 100)
     for first, second in ((g[:, 1:], g[:, :-1]), (g[1:], g[:-1]), (g, following)):
         assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 4 / np.sqrt(second.size)
 
 
 def test_noise_is_a_function_of_seed_step_and_position() -> None:
     head = GumbelSoftmaxCrossEntropy(seed=1)
-    first = head.gumbel_noise(3, 8, 10)
+    first = head.noise(3, 8, 10)
     head(np.zeros((8, 10)), np.zeros(8, int), step=7)
-    assert np.array_equal(head.gumbel_noise(3, 8, 10), first)
+    assert np.array_equal(head.noise(3, 8, 10), first)
     assert np.array_equal(GumbelSoftmaxCrossEntropy(0.1, seed=1).noise(3, 8, 10), first)
-    assert not np.any(head.gumbel_noise(4, 8, 10) == first)
-    assert not np.any(GumbelSoftmaxCrossEntropy(seed=2).gumbel_noise(3, 8, 10) == first)
+    assert not np.any(head.noise(4, 8, 10) == first)
+    assert not np.any(GumbelSoftmaxCrossEntropy(seed=2).noise(3, 8, 10) == first)
     assert len(np.unique(first)) == first.size
 
 
 @pytest.mark.parametrize("classes", [1, 8, 10, 100])
 def test_rows_do_not_depend_on_how_the_batch_is_split(classes: int) -> None:
     head = GumbelSoftmaxCrossEntropy(seed=1)
-    assert np.array_equal(head.gumbel_noise(2, 32, classes), head.gumbel_noise(2, 64, classes)[:32])
+    assert np.array_equal(head.noise(2, 32, classes), head.noise(2, 64, classes)[:32])
     whole = noise.uniform(1, 2, 3, first_row=0, rows=64, columns=classes)
     assert np.array_equal(noise.uniform(1, 2, 3, first_row=32, rows=32, columns=classes), whole[32:])
     assert np.array_equal(noise.uniform(1, 2, 3, first_row=13, rows=1, columns=classes), whole[13:14])
@@ -266,7 +266,7 @@ def test_expected_loss_at_uniform_logits(temperature: float, expected: float, ma
 def test_argmax_of_logits_plus_noise_is_a_draw_from_the_softmax() -> None:
     """The Gumbel-max property, by a chi-square test (5 degrees of freedom, probability 0.001)."""
     probabilities, draws = np.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01]), 100_000
-    winners = np.argmax(np.log(probabilities) + GumbelSoftmaxCrossEntropy(seed=3).gumbel_noise(0, draws, 6), axis=1)
+    winners = np.argmax(np.log(probabilities) + GumbelSoftmaxCrossEntropy(seed=3).noise(0, draws, 6), axis=1)
     expected = draws * probabilities
     assert np.sum((np.bincount(winners, minlength=6) - expected) ** 2 / expected) < 20.5
 

@@ -228,7 +228,6 @@ def test_an_optimizer_leaves_the_gpu_for_the_cpu() -> None:
         each.build(of_each)
         each.update(gradients)
     assert np.array_equal(parameters, others)
-    assert optimizer.fused is None
 
 
 @pytest.mark.parametrize("make", [Adam, lambda: SGD(momentum=0.9)])

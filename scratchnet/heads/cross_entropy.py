@@ -11,6 +11,7 @@ from scratchnet.arguments import positive_number
 from scratchnet.backend import Array
 from scratchnet.backend.noise import HEAD, gumbel, uniform
 from scratchnet.heads.head import Head
+from scratchnet.layers.layer import Layer
 from scratchnet.layers.softmax import gumbel_in_place
 
 
@@ -101,13 +102,13 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
             return self.temperature
         return positive_number(self.temperature(step), f"temperature at step {step}", f"{self.name} head")
 
-    def gumbel_noise(self, step: int, batch: int, classes: int) -> np.ndarray:
+    def noise(self, step: int, batch: int, classes: int) -> np.ndarray:  # type: ignore[override]
         """The noise g of a step, float64 (batch, classes)."""
         return gumbel(uniform(self.seed, HEAD, step, 0, batch, classes).astype(np.float64))
 
     def allocate(self) -> None:
         super().allocate()
-        self.drawn, self.noisy = self.noise(self.seed), self.activation()
+        self.drawn, self.noisy = Layer.noise(self, self.seed), self.activation()
         self.inverse_temperature = self.memory.record.field(self.now, self.dtype)
 
     def now(self) -> float:

@@ -11,21 +11,22 @@ class Batch:
     """x = images[order[start : start + N]] and their labels; bytes are divided by 255, other numbers stay as they are.
 
     `images` are (K, C, H, W) for x (N, H, W, C), or have the axes of x. Without an order they are taken as they lie.
+    `start` is asked in every step.
     """
 
     group = 64  # images at once in a step: with fewer the calls cost more than their work, with more they leave the cache
     predicted = 64  # and in a prediction
 
-    def __init__(self, images: Array, x: Array, labels: Array, memory: Memory) -> None:
-        self.x, self.labels, self.memory = x, labels, memory
+    def __init__(self, images: Array, x: Array, labels: Array, memory: Memory, start: Callable[[], int]) -> None:
+        self.x, self.labels, self.memory, self.start = x, labels, memory, start
         self.taken = memory.buffer(len(x), *images.shape[1:], dtype=images.dtype)
         self.byte = memory.constant(255)
 
-    def load(self, images: Array, labels: Array, start: Callable[[], int], order: Array | None = None) -> None:
+    def load(self, images: Array, labels: Array, order: Array | None = None) -> None:
         device, ops, rows = self.memory.device, self.memory.device.ops, len(self.x)
 
         def take() -> None:
-            first = start()
+            first = self.start()
             if order is None:
                 device.xp.copyto(self.taken, images[first : first + rows])
                 return

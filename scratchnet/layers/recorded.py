@@ -43,6 +43,8 @@ def check_replay(layer: Layer) -> None:
 
         def begin(x: Array, dy: Array) -> None:
             twin.flat[2][...], plan.x[...], plan.dy[...] = moving, x, dy
+            twin.flat[1].fill(0)
+            plan.dx.fill(0)
 
         def step() -> None:
             memory.record.load()

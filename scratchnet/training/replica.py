@@ -79,7 +79,7 @@ class Replica:
         self.batch_kind = on(device, Batch)
         by_image = all(layer.by_image for layer in (*self.network.leaves, self.head))
         self.group, self.at_once = self.batch_kind.group if by_image else None, self.batch_kind.predicted
-        self.start = 0
+        self.start = self.first = 0  # of the slice among all images, and of a group in the slice
         self.bound: dict[int, Bound] = {}  # by number of rows
         self.programs: dict[tuple[str, int], Program] = {}  # by kind and rows of the whole batch
         self.outputs: dict[tuple[str, int], Array] = {}  # scores of a prediction, by split and rows
@@ -88,13 +88,13 @@ class Replica:
         """One training step on the images order[start : start + size]; noise and optimizer are at `step`, from 0."""
         batch = slice_of(size, self.rank, self.spec.replicas, self.peers and self._all_reduce)
         self.start, self.optimizer.step = start + batch.start, step
-        self.clock.step, self.clock.row = step, 0
+        self.clock.step, self.clock.row, self.first = step, 0, 0
         self._run("train", size, lambda: self._groups(batch), self._train)
 
     def predict(self, split: str, start: int, stop: int) -> None:
         """Scores of the images start to stop of a split, into `arrays["scores"]`."""
         self.moving[...] = self.arrays["moving"]
-        self.clock.step, self.clock.inference = 0, 1
+        self.clock.step, self.clock.inference, self.first = 0, 1, 0
         for self.start in range(start, stop, self.at_once):
             self.clock.row, size = self.start, min(self.at_once, stop - self.start)
             with self.device.session():
@@ -117,7 +117,8 @@ class Replica:
         head = self.head.bound(batch, self.memory, (), input_gradient=True)
         plan = self.network.bind(batch, self.memory, input_gradient=False, output=(head.x, head.dx))
         head.metrics = self.arrays["metrics"][self.rank]
-        loader = self.batch_kind(self.arrays["train images"], plan.x, head.labels, self.memory)
+        images = self.arrays["train images"]
+        loader = self.batch_kind(images, plan.x, head.labels, self.memory, lambda: self.start + self.first)
         self.bound[batch.size] = Bound(plan, head, loader)
         return self.bound[batch.size]
 
@@ -139,8 +140,8 @@ class Replica:
         total = self.memory.buffer(gradients.size) if len(groups) > 1 else gradients
         for number, (first, bound) in enumerate(groups):
             if self.group:
-                run(setattr, self.clock, "row", first)
-            self._compute_gradients(first, bound)
+                run(self._begin_group, first)
+            self._compute_gradients(bound)
             if number:
                 ops.add(total, gradients, out=total if number < len(groups) - 1 else gradients)
             elif len(groups) > 1:
@@ -150,10 +151,13 @@ class Replica:
         owned_by(self.optimizer.name)
         self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))
 
-    def _compute_gradients(self, first: int, bound: Bound) -> None:
+    def _begin_group(self, first: int) -> None:
+        self.first = self.clock.row = first
+
+    def _compute_gradients(self, bound: Bound) -> None:
         """Of a group of images; adds their losses and correct answers to the metrics."""
         images, labels = self.arrays["train images"], self.arrays["train labels"]
-        bound.batch.load(images, labels, lambda: self.start + first, self.arrays["order"])
+        bound.batch.load(images, labels, self.arrays["order"])
         bound.plan.compute(training=True)
         owned_by(f"the {bound.head.name} head")
         bound.head.compute(training=True)
@@ -163,7 +167,7 @@ class Replica:
 
     def _predict(self, split: str, size: int, bound: Bound) -> None:
         images, labels = self.arrays[f"{split} images"], self.arrays[f"{split} labels"]
-        bound.batch.load(images, labels, lambda: self.start)
+        bound.batch.load(images, labels)
         bound.plan.compute(training=False)
         owned_by(f"the {bound.head.name} head")
         self.outputs[split, size] = bound.head.scores()  # of this program: training may bind the size anew

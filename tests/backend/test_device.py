@@ -76,7 +76,7 @@ def test_every_layer_is_the_same_as_on_the_cpu(make: Any, training: bool, device
         y = layer.forward(where.to_device(x), training)
         dy = np.random.default_rng(1).standard_normal(y.shape)
         dx = layer.backward(where.to_device(dy))
-        arrays = [y, dx, *layer.gradients.values(), *layer.state.values()]
+        arrays = [y, dx, *layer.gradients.values(), *layer.moving.values()]
         results.append([where.to_host(array) for array in arrays])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-11)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchnet.backend import Clock, Memory, Noise, get_device
+from scratchnet.backend import StepCounter, Memory, Noise, get_device
 from scratchnet.backend.noise import gumbel, open_interval, uniform
 
 
@@ -44,7 +44,7 @@ def test_seed_stream_and_step_each_change_everything() -> None:
 
 
 def test_noise_follows_the_clock() -> None:
-    clock = Clock()
+    clock = StepCounter()
     memory = Memory(get_device("cpu"), "float32")
     noise, out = Noise(1, 2, clock, 3, 4, (2, 5), memory), memory.buffer(4, 2, 5)
     noise.draw(out)

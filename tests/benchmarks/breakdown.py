@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from scratchnet.backend import get_device, run
+from scratchnet.backend import BatchSlice, get_device, run
 from scratchnet.data import Dataset
 from scratchnet.experiments.recipes import RECIPES
-from scratchnet.layers.layer import Share
-from scratchnet.training.replica import Job, Replica, Together, quick_ufuncs
+from scratchnet.training.replica import Bound, Peers, Replica, TrainingSpec, quick_ufuncs
 from scratchnet.training.trainer import LocalReplica
 from scratchnet.training.workers import Barrier, SharedArrays
 from tests.benchmarks import ours, report
@@ -48,20 +47,20 @@ def section(name: str) -> None:
 class MarkedReplica(Replica):
     """A replica whose programs tell which layer a call belongs to."""
 
-    def _bind(self, share: Share) -> Any:
-        network, head, pixels = super()._bind(share)
-        for layer in network.layers:
+    def _bind(self, batch: BatchSlice) -> Bound:
+        bound = super()._bind(batch)
+        for layer, _ in bound.plan.nodes:
             layer.compute = marked(f"{layer.name} forward", layer.compute)  # type: ignore[method-assign]
             layer.compute_gradients = marked(f"{layer.name} backward", layer.compute_gradients)  # type: ignore
-        head.compute = marked("head", head.compute)
+        bound.head.compute = marked("head", bound.head.compute)  # type: ignore[method-assign]
         self.optimizer.update = marked(type(self.optimizer).__name__, self.optimizer.update)  # type: ignore
-        return network, head, pixels
+        return bound
 
 
 def marked(name: str, method: Callable[..., None]) -> Callable[..., None]:
-    def compute(*arguments: Any) -> None:
+    def compute(*arguments: Any, **options: Any) -> None:
         run(section, name)
-        method(*arguments)
+        method(*arguments, **options)
         run(section, MEETING)
 
     return compute
@@ -111,15 +110,15 @@ def profile(replica: Replica, batch_size: int) -> Profile:
     return Profile(dict(milliseconds), len(calls), work, 1e3 * float(np.median(whole)))
 
 
-def serve(pipe: Connection, rank: int, job: Job, shared: SharedArrays, barrier: Barrier) -> None:
+def serve(pipe: Connection, rank: int, spec: TrainingSpec, shared: SharedArrays, barrier: Barrier) -> None:
     """As the target of a contender: the profile of one worker."""
 
     def wait() -> None:
         barrier.wait(rank)
 
     with threadpool_limits(1):
-        replica = MarkedReplica(job, shared.arrays, get_device("cpu"), rank, Together(wait, shared.arrays["exchange"]))
-        pipe.send(profile(replica, job.batch_size))
+        replica = MarkedReplica(spec, shared.arrays, get_device("cpu"), rank, Peers(wait, shared.arrays["exchange"]))
+        pipe.send(profile(replica, spec.batch_size))
 
 
 def profiles(setting: Setting, dataset: Dataset | None = None) -> list[Profile]:
@@ -127,10 +126,10 @@ def profiles(setting: Setting, dataset: Dataset | None = None) -> list[Profile]:
     with ours.trainer(setting, dataset or ours.random_images(setting)) as trainer, ExitStack() as stack:
         engine = trainer.engine
         if isinstance(engine, LocalReplica):
-            return [profile(MarkedReplica(engine.replica.job, engine.arrays, trainer.device), trainer.batch_size)]
+            return [profile(MarkedReplica(engine.replica.spec, engine.arrays, trainer.device), trainer.batch_size)]
         barrier = Barrier(multiprocessing.get_context("spawn"), trainer.workers)
         workers = [
-            stack.enter_context(Contender(f"worker {rank}", serve, rank, engine.job, engine.shared, barrier))
+            stack.enter_context(Contender(f"worker {rank}", serve, rank, engine.spec, engine.shared, barrier))
             for rank in range(trainer.workers)
         ]
         return [worker.answer() for worker in workers]

@@ -19,7 +19,7 @@ from scratchnet.errors import DataError, DeviceError, ScratchnetError, TrainingE
 from scratchnet.experiments import Config, Observer, configure, run, run_experiment
 from scratchnet.experiments.metrics import evaluate
 from scratchnet.experiments.result import Epoch
-from scratchnet.network import Sequential
+from scratchnet.layers import Sequential
 
 DIGITS: dict[str, Any] = {"data": "digits", "device": "cpu", "workers": 1, "epochs": 1}
 EVERY_EPOCH = [".lock", "checkpoint.scratchnet", "confusion.csv", "history.csv", "metrics.json", "weights.npz"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchnet.backend import Array, Memory, get_device
-from scratchnet.kernels.geometry import windows
+from scratchnet.kernels.geometry import Convolution, windows
 from scratchnet.kernels.im2col import Im2col
 from scratchnet.kernels.winograd import Winograd
 from scratchnet.kernels.winograd_transforms import A, G, Transforms
@@ -39,7 +39,7 @@ def by_kernel(
     memory = Memory(get_device("cpu"), dtype)
     n, filters = len(x), kernel.shape[-1]
     geometry = windows(x.shape[1:], kernel.shape[:2], (1, 1), padding)
-    work = kind(n, x.shape[1:], filters, geometry, memory, relu=relu, pool=pool)
+    work = kind(Convolution(n, x.shape[1:], filters, geometry, relu, pool), memory)
     kernel, bias = kernel.astype(dtype), bias.astype(dtype)
     y, buffer = memory.activation(n, dy.shape[1:]), memory.activation(n, dy.shape[1:])
     dkernel, dbias = np.full_like(kernel, np.nan), np.full_like(bias, np.nan)
@@ -114,7 +114,7 @@ def test_without_input_gradient_the_others_are_the_same() -> None:
         found = []
         for input_gradient in (True, False):
             memory = Memory(get_device("cpu"), "float64")
-            work = kind(2, (6, 6, 3), 4, geometry, memory, input_gradient=input_gradient)
+            work = kind(Convolution(2, (6, 6, 3), 4, geometry, input_gradient=input_gradient), memory)
             y, dkernel = memory.activation(2, (6, 6, 4)), np.empty_like(kernel)
             work.x[...] = x
             work.forward(kernel, None, y)

@@ -29,11 +29,11 @@ from scratchnet import (
     Sequential,
     SoftmaxCrossEntropy,
 )
+from scratchnet.backend import slice_of
 from scratchnet.data import Split
 from scratchnet.errors import TrainingError
 from scratchnet.layers.layer import Layer
 from scratchnet.training import Trainer, workers
-from scratchnet.training.replica import share_of
 from tests.training.problem import dataset, network
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_there_are_never_more_workers_than_images_in_a_batch() -> None:
 
 @pytest.mark.parametrize(("size", "replicas"), [(64, 2), (31, 2), (7, 3), (5, 5)])
 def test_shares_cover_the_batch(size: int, replicas: int) -> None:
-    shares = [share_of(size, rank, replicas) for rank in range(replicas)]
+    shares = [slice_of(size, rank, replicas) for rank in range(replicas)]
     assert [row for share in shares for row in range(share.start, share.start + share.size)] == list(range(size))
     assert max(share.size for share in shares) - min(share.size for share in shares) <= 1
 

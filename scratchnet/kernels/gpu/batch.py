@@ -15,15 +15,14 @@ class GpuBatch:
     group = None  # a step takes its batch as a whole
     predicted = 512  # enough for every multiprocessor
 
-    def __init__(self, images: Array, x: Array, labels: Array, memory: Memory) -> None:
-        self.x, self.labels, self.memory = x, labels, memory
+    def __init__(self, images: Array, x: Array, labels: Array, memory: Memory, start: Callable[[], int]) -> None:
+        self.x, self.labels, self.first = x, labels, memory.record.field(start, np.int64, 1)
         image = x.shape[1:] if x.ndim == 4 else (1, 1, prod(x.shape[1:]))
         constants = dict(zip(("HEIGHT", "WIDTH", "CHANNELS"), image, strict=True))
         pixel, scale = ("unsigned char", 255) if images.dtype == np.uint8 else ("real", 1)
         self.strides = image_strides(x if x.ndim == 4 else x.reshape(len(x), *image))
         self.gather = Kernel(memory.device, "gather.cu", "gather", memory.dtype, PIXEL=pixel, SCALE=scale, **constants)
 
-    def load(self, images: Array, labels: Array, start: Callable[[], int], order: Array | None = None) -> None:
-        first = self.memory.record.field(start, np.int64, 1)
+    def load(self, images: Array, labels: Array, order: Array | None = None) -> None:
         which = NULL if order is None else order
-        self.gather(self.x.size, images, labels, which, first, self.x, *self.strides, self.labels)
+        self.gather(self.x.size, images, labels, which, self.first, self.x, *self.strides, self.labels)

@@ -30,6 +30,7 @@ class HostCuda:
         launch = getattr(_compiled(source, tuple(constants.items())), f"launch_{name}")
         parameters = _parameters(source, name)
         names = {"real": TYPES[str(constants["real"])]} | TYPES
+        names["PIXEL"] = names[str(constants.get("PIXEL", "real"))]
 
         def start(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
             assert len(arguments) == len(parameters), f"{name} takes {parameters}"

@@ -27,10 +27,10 @@ CONVOLUTION = {
     "DILATION_H": 1, "DILATION_W": 1, "TOP": 1, "LEFT": 1, "ROWS": 16, "COLUMNS": 16, "FILTERS": 64, "POOL": 2,
     "RELU": 1, "TERM_PITCH": 296, "FILTER_PITCH": 64,
 }  # fmt: skip
-CONSTANTS: dict[str, dict[str, int]] = {
+CONSTANTS: dict[str, dict[str, Any]] = {
     "adam.cu": {},
     "convolution.cu": CONVOLUTION,
-    "gather.cu": {"HEIGHT": 32, "WIDTH": 32, "CHANNELS": 3},
+    "gather.cu": {"HEIGHT": 32, "WIDTH": 32, "CHANNELS": 3, "PIXEL": "unsigned char", "SCALE": 255},
     "head.cu": {"CLASSES": 100, "FIRST_ROW": 0, "GUMBEL": 1},
     "noise.cu": {"COLUMNS": 100},
     "reduce.cu": {},
@@ -57,7 +57,7 @@ def nvrtc() -> Any:
     return ctypes.CDLL(str(paths[0])) if paths else None
 
 
-def options(source: str, real: str, constants: dict[str, int]) -> list[str]:
+def options(source: str, real: str, constants: dict[str, Any]) -> list[str]:
     """Those that backend.cuda gives to CuPy."""
     given: list[tuple[str, ...]] = []
 

@@ -9,17 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchnet.backend import Clock, Memory, get_device, noise
-from scratchnet.heads import GumbelSoftmaxCrossEntropy
-from scratchnet.kernels.geometry import windows
-from scratchnet.kernels.gpu.adam import Adam
-from scratchnet.kernels.gpu.convolution import Convolution
-from scratchnet.kernels.gpu.gather import Gather
-from scratchnet.kernels.gpu.head import CrossEntropy, GumbelNoise
-from scratchnet.kernels.gpu.launch import MOST, NULL, THREADS, Kernel
-from scratchnet.kernels.gpu.noise import Noise
+from scratchnet import Adam
+from scratchnet.backend import BatchSlice, FlatLayout, Memory, StepCounter, get_device, noise
+from scratchnet.backend.layout import PITCH
+from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
+from scratchnet.kernels.geometry import Convolution, windows
+from scratchnet.kernels.gpu.batch import GpuBatch
+from scratchnet.kernels.gpu.convolution import GpuConvolution
+from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
+from scratchnet.kernels.gpu.noise import GpuNoise
 from scratchnet.layers import Dense
-from scratchnet.layers.layer import PITCH, Vector
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 from tests.reference import reference, strategies
 from tests.reference.checks import TOLERANCE, assert_close
@@ -49,7 +48,7 @@ def guarded(device: Any, array: np.ndarray) -> tuple[Any, Any]:
 def joined(device: Any, kernel: np.ndarray, bias: np.ndarray | None) -> tuple[Any, dict[str, Any], Any]:
     """Kernel and bias as the one matrix that the kernels take, views of both, and the array in whose middle it is."""
     arrays = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
-    vector = Vector({name: array.shape for name, array in arrays.items()}, joined=True)
+    vector = FlatLayout({name: array.shape for name, array in arrays.items()}, joined=True)
     part, whole = guarded(device, np.zeros(vector.size, kernel.dtype))
     views = vector.views(part)
     for name, array in arrays.items():
@@ -150,15 +149,16 @@ def test_gather_is_the_batch_divided_by_255(device: Any, dtype: str, margins: An
     memory = Memory(device, dtype)
     x, padded = memory.padded_activation(rows, (5, 6, 3), margins)
     batch_labels, whole = guarded(device, np.full(rows, -1))
-    arrays = to_device(device, images, labels, order, np.array([start]))
-    for chosen in (order[start : start + rows], np.arange(start, start + rows)):
-        Gather(device, rows, (5, 6, 3), memory.dtype)(*arrays, x, batch_labels)
+    arrays = to_device(device, images, labels, order)
+    for chosen, by_order in ((order[start : start + rows], arrays[2:]), (np.arange(start, start + rows), [])):
+        batch = GpuBatch(arrays[0], x, batch_labels, memory, lambda: start)
+        memory.record.load()
+        batch.load(*arrays[:2], *by_order)
         np.testing.assert_array_equal(
             device.to_host(x), images[chosen].transpose(0, 2, 3, 1).astype(dtype) / np.dtype(dtype).type(255)
         )
         np.testing.assert_array_equal(device.to_host(batch_labels), labels[chosen])
         assert_margins(whole)
-        arrays[2] = NULL
     assert float(padded.sum()) == pytest.approx(float(x.sum()))  # nothing beside it
 
 
@@ -189,8 +189,8 @@ def test_convolution_and_its_epilogue(
     (weights, views, whole), (dweights, dviews, dwhole) = (
         joined(device, kernel, offset if bias else None) for _ in range(2)
     )
-    sizes = case.batch, case.input_shape, case.filters, geometry, memory
-    work = Convolution(*sizes, shape=weights.shape, bias=bias, relu=relu, pool=pool)
+    what = Convolution(case.batch, case.input_shape, case.filters, geometry, relu, pool)
+    work = GpuConvolution(what, memory, weights.shape, bias)
     around = ((1, 2), (2, 1)) if margin else ((0, 0), (0, 0))
     outs = [memory.padded_activation(case.batch, y.shape[1:], around)[0] for _ in range(2)]
     for _ in range(2):  # the second time on buffers that the first has left dirty
@@ -208,7 +208,7 @@ def test_of_equal_values_the_first_is_the_maximum_and_nan_stays(device: Any) -> 
     memory = Memory(device, "float64")
     weights, _, _ = joined(device, np.ones((1, 1, 1, 1)), None)
     geometry = windows((2, 4, 1), (1, 1), (1, 1), "valid")
-    work = Convolution(1, (2, 4, 1), 1, geometry, memory, shape=weights.shape, bias=False, relu=True, pool=True)
+    work = GpuConvolution(Convolution(1, (2, 4, 1), 1, geometry, True, True), memory, weights.shape, False)
     work.x[...] = to_device(device, np.array([[1.0, 2, 3, 4], [2, 2, np.nan, 5]])[None, :, :, None])[0]
     y, dy = to_device(device, np.zeros((1, 1, 2, 1)), np.full((1, 1, 2, 1), 7.0))
     work.forward(weights, y)
@@ -233,7 +233,7 @@ def test_dense(device: Any, dtype: str, bias: bool, rows: int, inputs: int, unit
     for actual, want in zip([y, dx, *layer.gradients.values()], expected, strict=False):
         assert_close(device.to_host(actual), want, TOLERANCE[dtype])
     for part, views in zip(layer.flat, (layer.parameters, layer.gradients), strict=False):
-        assert_padding(device.to_host(layer.vector.matrix(part)), *map(device.to_host, views.values()))
+        assert_padding(device.to_host(layer.layout.matrix(part)), *map(device.to_host, views.values()))
 
 
 @DTYPES
@@ -254,21 +254,24 @@ def test_cross_entropy(device: Any, dtype: str, gumbel: bool, rows: int, classes
     labels[0], labels[-1] = classes - 1, 0
     z = logits.astype(np.float64)
     if gumbel:
-        z = (z + GumbelSoftmaxCrossEntropy(seed=seed).gumbel_noise(step, first + rows, classes)[first:]) / temperature
+        z = (z + GumbelSoftmaxCrossEntropy(seed=seed).noise(step, first + rows, classes)[first:]) / temperature
     loss, dlogits = reference.softmax_cross_entropy(z, labels)
-    source_of_noise = GumbelNoise(seed, noise.HEAD, lambda: (step, 1 / temperature)) if gumbel else None
-    head = CrossEntropy(rows, classes, memory, 1 / rows, first, source_of_noise)
+    whole_head = GumbelSoftmaxCrossEntropy(temperature, seed) if gumbel else SoftmaxCrossEntropy()
+    whole_head.build((classes,), dtype, device)
+    whole_head.clock.step = step
+    head: Any = whole_head.bound(BatchSlice(first, rows, rows), memory, (), input_gradient=True)
+    memory.record.load()
     buffers, wholes = zip(
         *(guarded(device, a) for a in (np.zeros_like(logits), np.zeros((), dtype), np.zeros((), int), np.zeros(2))),
         strict=True,
     )
-    head.dlogits, head.loss, head.correct, metrics = buffers
-    head.logits, head.labels = to_device(device, logits, labels)
-    head.compute()
+    head.dx, head.loss, head.correct, metrics = buffers
+    head.x, head.labels = to_device(device, logits, labels)
+    head.compute(training=True)
     assert not metrics.any()  # nobody asked
     head.metrics = metrics
     for _ in range(2):
-        head.compute()
+        head.compute(training=True)
     assert_close(device.to_host(buffers[1]), loss, 5 * TOLERANCE[dtype])
     assert_close(device.to_host(buffers[0]), dlogits / (temperature if gumbel else 1), 5 * TOLERANCE[dtype])
     correct = np.sum(logits.argmax(1) == labels)
@@ -282,9 +285,11 @@ def test_the_noise_is_the_cpus(device: Any, dtype: str) -> None:
     """For whole and broken ticks of several rows, steps, seeds and streams, up to the largest."""
     for row, step, seed, stream in ((0, 0, 0, 0), (5, 1, 2, noise.HEAD), (2**40, 10**6, 2**63 - 1, 2**32 + 9)):
         for shape in ((4, 6), (3, 5)):
-            clock, memory = Clock(step, row - 5), Memory(device, dtype)
+            clock, memory = StepCounter(step, row - 5), Memory(device, dtype)
             out, whole = guarded(device, np.zeros((7, *shape), dtype))
-            Noise(seed, stream, clock, 5, 7, shape, memory).draw(out)
+            drawn = GpuNoise(seed, stream, clock, 5, 7, shape, memory)
+            memory.record.load()
+            drawn.draw(out)
             expected = noise.uniform(seed, stream, step, row, 7, math.prod(shape)).reshape(7, *shape)
             np.testing.assert_array_equal(device.to_host(out), expected)
             assert_margins(whole)
@@ -293,9 +298,13 @@ def test_the_noise_is_the_cpus(device: Any, dtype: str) -> None:
 @DTYPES
 def test_adam_is_the_optimizers(device: Any, dtype: str) -> None:
     source, size = np.random.default_rng(0), 700
-    scalars, (w, m, v, g) = source.uniform(0.1, 0.9, 5).astype(dtype), source.uniform(0.1, 1, (4, size)).astype(dtype)
+    scalars, (w, m, v, g) = source.uniform(0.1, 0.9, 5), source.uniform(0.1, 1, (4, size)).astype(dtype)
     (ours_w, ours_m, ours_v), wholes = zip(*(guarded(device, a) for a in (w, m, v)), strict=True)
-    Adam(device, size, np.dtype(dtype))(*to_device(device, scalars, g), ours_w, ours_m, ours_v)
+    optimizer = Adam()
+    optimizer.step_scalars = lambda: dict(zip(map(str, range(5)), scalars, strict=True))  # type: ignore[method-assign]
+    optimizer.build(ours_w, {"m": ours_m, "v": ours_v}, device)
+    optimizer.update(*to_device(device, g))
+    scalars = scalars.astype(dtype)
     m = m + (g - m) * scalars[0]
     v = v * scalars[1] + g * g * scalars[2]
     for ours, theirs in ((ours_m, m), (ours_v, v), (ours_w, w - m / (np.sqrt(v) + scalars[4]) * scalars[3])):
