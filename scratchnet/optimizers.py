@@ -54,7 +54,8 @@ class Optimizer:
         self.parameters, self.step = parameters, 0
         self.moments = moments or {name: self.memory.buffer(parameters.size) for name in self.slots}
         names = self.step_scalars()
-        self.of_step = self.memory.record.field(lambda: list(self.step_scalars().values()), parameters.dtype, len(names))
+        record, dtype = self.memory.record, parameters.dtype
+        self.of_step = record.field(lambda: list(self.step_scalars().values()), dtype, len(names))
         self.scalars = {name: self.of_step[i : i + 1].reshape(()) for i, name in enumerate(names)}
         self.piece = min(PIECE, parameters.size) if self.device.name == "cpu" else parameters.size
         self.size, self.stays = self.memory.buffer(self.piece), self.memory.buffer(self.piece, dtype=bool)

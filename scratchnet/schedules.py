@@ -18,7 +18,7 @@ def rate_at(learning_rate: float | Callable[[int], float], step: int, owner: str
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """rate = initial_learning_rate * decay_rate ** (step / decay_steps); with `staircase` the exponent is rounded down."""
+    """rate = initial_learning_rate * decay_rate ** (step / decay_steps); `staircase` rounds the exponent down."""
 
     initial_learning_rate: float
     decay_steps: int
@@ -75,7 +75,7 @@ class PiecewiseConstantDecay:
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.boundaries) + 1 or list(self.boundaries) != sorted(set(self.boundaries)):
-            raise ValueError("piecewise constant decay: wanted are rising boundaries, and one value more than boundaries")
+            raise ValueError("piecewise constant decay: the boundaries are to rise, and the values to be one more")
 
     def __call__(self, step: int) -> float:
         return self.values[bisect_left(self.boundaries, step)]

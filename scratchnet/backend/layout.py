@@ -13,7 +13,7 @@ PITCH = 8  # a matrix of a GPU has a multiple of 8 rows and columns: its tensor 
 
 @dataclass(frozen=True)
 class BatchSlice:
-    """Rows `start` to `start + size` of a batch of `total`, and how an array is summed over all replicas, if there are."""
+    """Rows `start` to `start + size` of a batch of `total`, and how an array is summed over all replicas, if any."""
 
     start: int
     size: int

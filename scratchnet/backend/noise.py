@@ -80,7 +80,14 @@ class Noise:
     """Uniform numbers of one layer or head for its rows of the batch: `draw(out)` fills an array (rows, *shape)."""
 
     def __init__(
-        self, seed: int, stream: int, clock: StepCounter, first_row: int, rows: int, shape: tuple[int, ...], memory: Memory
+        self,
+        seed: int,
+        stream: int,
+        clock: StepCounter,
+        first_row: int,
+        rows: int,
+        shape: tuple[int, ...],
+        memory: Memory,
     ) -> None:
         self.seed, self.stream, self.clock, self.first_row = seed, stream, clock, first_row
         self.device, columns = memory.device, prod(shape)

@@ -1,6 +1,6 @@
 """What every head is: a layer at the end of training, from a network's outputs and labels to a loss."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +22,8 @@ class Head(Layer):
     step its own. Raises ValueError for shapes and labels that do not fit and TypeError for dtypes.
     """
 
-    name: ClassVar[str]  # type: ignore[misc]
-    draws_noise: ClassVar[bool] = False
+    name: str
+    draws_noise = False
     noise_stream = HEAD
 
     # of a bound twin
@@ -67,8 +67,9 @@ class Head(Layer):
     def allocate_ends(self) -> None:
         """The buffers of what goes in and out."""
         self.x, self.dx = self.activation(), self.activation()
-        self.labels, self.correct = self.memory.buffer(self.batch.size, dtype=np.int64), self.memory.buffer(dtype=np.int64)
-        self.loss, self.of_step = self.memory.buffer(), self.memory.buffer(2, dtype=np.float64)
+        buffer, rows = self.memory.buffer, self.batch.size
+        self.labels, self.correct = buffer(rows, dtype=np.int64), buffer(dtype=np.int64)
+        self.loss, self.of_step = buffer(), buffer(2, dtype=np.float64)
         self.weights_of_step = self.device.to_device(np.array([self.batch.total, 1.0]))  # the loss is a mean
 
     def compute_gradients(self) -> None:

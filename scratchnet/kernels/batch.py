@@ -14,7 +14,7 @@ class Batch:
     `start` is asked in every step.
     """
 
-    group = 64  # images at once in a step: with fewer the calls cost more than their work, with more they leave the cache
+    group = 64  # images at once in a step: fewer, and calls cost more than their work; more, and they leave the cache
     predicted = 64  # and in a prediction
 
     def __init__(self, images: Array, x: Array, labels: Array, memory: Memory, start: Callable[[], int]) -> None:

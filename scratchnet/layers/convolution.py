@@ -1,5 +1,7 @@
 """Two-dimensional convolution."""
 
+from typing import Any
+
 from scratchnet.arguments import boolean, one_of, pair, positive_integer
 from scratchnet.backend import Array
 from scratchnet.initializers import Initializer, get_initializer
@@ -23,6 +25,7 @@ class Conv2D(Layer):
     dkernel: Array
     bias: Array
     dbias: Array
+    work: Any  # of a bound twin: the kernel
 
     def __init__(
         self,

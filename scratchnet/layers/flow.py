@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Self
+from typing import Any, Self
 
 from scratchnet.arguments import one_of
 from scratchnet.backend import Array
@@ -80,11 +80,13 @@ class Parallel(Network):
     def __init__(
         self, branches: Sequence[Module | Sequence[Module]], merge: str = "concatenate", name: str = "parallel"
     ) -> None:
-        made = [branch if isinstance(branch, Module) else Sequential(branch) if branch else Pass() for branch in branches]
-        super().__init__(made, name)
-        if len(made) < 2:
+        super().__init__([as_module(branch) for branch in branches], name)
+        if len(self.layers) < 2:
             raise ValueError(f"{name}: it has one branch where two or more are wanted")
         self.merge = one_of(merge, ("concatenate", "add"), "merge", name)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"branches": self.layers, "merge": self.merge, "name": self.name}
 
     def emit(self, graph: Graph, edge: Edge) -> Edge:
         edges = graph.add(Fork(len(self.layers)), edge)
@@ -99,6 +101,13 @@ class Residual(Parallel):
         self, layers: Module | Sequence[Module], shortcut: Module | Sequence[Module] = (), name: str = "residual"
     ) -> None:
         super().__init__([layers, shortcut], "add", name)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"layers": self.layers[0], "shortcut": self.layers[1], "name": self.name}
+
+
+def as_module(branch: Module | Sequence[Module]) -> Module:
+    return branch if isinstance(branch, Module) else Sequential(branch) if branch else Pass()
 
 
 class Pass(Module):

@@ -1,7 +1,8 @@
 """What every layer and network is: a description with parameters, and a public face that checks and copies."""
 
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any, Self
@@ -11,6 +12,7 @@ import numpy as np
 from scratchnet import arguments
 from scratchnet.backend import Array, BatchSlice, Device, FlatLayout, Memory, Noise, StepCounter, get_device, whole
 from scratchnet.backend.noise import INITIALIZERS, generator
+from scratchnet.errors import ScratchnetError
 from scratchnet.initializers import Initializer, get_initializer
 from scratchnet.kernels.table import on
 from scratchnet.layers.graph import Edge, Graph, Node
@@ -83,7 +85,8 @@ class Module:
     def configure(self, input_shape: tuple[int, ...], dtype: Any, device: Device) -> None:
         """Shapes, names and the places of all parameters in the flat vectors, without any array."""
         self.built, self._plan = False, None  # and so it stays if a shape does not fit
-        shape, self.dtype, self.device = arguments.shape(input_shape, self.name), arguments.dtype(dtype, self.name), device
+        shape = arguments.shape(input_shape, self.name)
+        self.dtype, self.device = arguments.dtype(dtype, self.name), device
         graph = Graph(self.name, shape, self.dtype, device, self.clock)
         graph.output = self.emit(graph, graph.input)
         self.graph, self.input_shape, self.output_shape = graph, shape, graph.output.shape
@@ -229,6 +232,34 @@ class Module:
         for name, array in own.items():
             self.device.load(np.asarray(weights[name], self.dtype), out=array)
 
+    def arguments(self) -> dict[str, Any]:
+        """What the constructor is to be given for another one like this; by default, the attributes of those names."""
+        from scratchnet.layers.saved import constructor_arguments
+
+        return constructor_arguments(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write layers and weights to one file, in the format of safetensors; nothing is lost if that fails."""
+        from scratchnet.layers.saved import save
+
+        self._needs_build("save")
+        save(self, path)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], device: str | Device | None = None, custom: Sequence[type["Module"]] = ()
+    ) -> Self:
+        """The built network that `save` wrote; `custom` are the types of layers that are not this library's.
+
+        Raises ScratchnetError where the file is damaged, or is another network than its description says.
+        """
+        from scratchnet.layers.saved import load
+
+        module = load(path, device, custom)
+        if not isinstance(module, cls):
+            raise ScratchnetError(f"{os.fspath(path)} holds a {type(module).__name__}, not a {cls.__name__}")
+        return module
+
     def count_parameters(self) -> int:
         """How many numbers training finds (the flat vector is a little longer: it is padded to cache lines)."""
         return sum(prod(shape) for layer in self.leaves for shape in layer.shapes.values())
@@ -236,7 +267,7 @@ class Module:
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print a table of the layers, their output shapes and their numbers of parameters."""
         self._needs_build("summary")
-        rows = [("Layer (type)", "Output shape", "Parameters")]
+        rows: list[tuple[str, ...]] = [("Layer (type)", "Output shape", "Parameters")]
         for layer in self.leaves:
             shape = ", ".join(map(str, (None, *layer.output_shape)))
             rows.append((f"{layer.name} ({type(layer).__name__})", f"({shape})", f"{layer.count_parameters():,}"))
@@ -282,9 +313,8 @@ def print_table(rows: list[tuple[str, ...]], print_fn: Callable[[str], Any], rig
     """A header and rows, with lines between and below; the last `right` columns are numbers."""
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
     for index, row in enumerate(rows):
-        left = len(row) - right
-        cells = [f"{cell:>{width}}" if at >= left else f"{cell:<{width}}" for at, (cell, width) in enumerate(zip(row, widths, strict=True))]
-        print_fn("".join(cells))
+        sides = "<" * (len(row) - right) + ">" * right
+        print_fn("".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)))
         if index in (0, len(rows) - 1):
             print_fn("=" * sum(widths))
 
@@ -335,7 +365,7 @@ class Layer(Module):
     # --- what a layer states
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Output shape for an input shape, both without the batch axis; states the parameters, or raises ValueError."""
+        """Output shape for an input shape, both without the batch axis; states the parameters (or ValueError)."""
         return input_shape
 
     def allocate(self) -> None:
@@ -366,7 +396,7 @@ class Layer(Module):
         return self.device.ops
 
     def activation(self, shape: tuple[int, ...] | None = None, dtype: Any = None) -> Array:
-        """In `allocate`: a lasting buffer for `batch.size` rows of this shape, by default the input's, zero at first."""
+        """In `allocate`: a lasting buffer for the rows, of this shape or else the input's, zero at first."""
         return self.memory.activation(self.batch.size, self.input_shape if shape is None else shape, dtype)
 
     @contextmanager

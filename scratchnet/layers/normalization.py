@@ -12,8 +12,8 @@ class BatchNormalization(Layer):
 
     In training, mean and (biased) variance are those of the whole batch, summed over all workers, and the moving
     averages follow them, `moving = momentum * moving + (1 - momentum) * batch`, as in Keras; otherwise the moving
-    averages are used, and always where the layer is frozen. Input (N, ..., C). Raises ValueError unless 0 <= momentum < 1 and epsilon > 0. Source: Ioffe and
-    Szegedy 2015, algorithm 1.
+    averages are used, and always where the layer is frozen. Input (N, ..., C). Raises ValueError unless
+    0 <= momentum < 1 and epsilon > 0. Source: Ioffe and Szegedy 2015, algorithm 1.
     """
 
     by_image = False

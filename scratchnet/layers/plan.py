@@ -83,7 +83,7 @@ class Plan:
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print a table of the nodes: what works as one, what it reads and writes, who does the work, and its bytes."""
-        rows = [("Node", "Reads", "Writes", "Work", "Back", "Bytes")]
+        rows: list[tuple[str, ...]] = [("Node", "Reads", "Writes", "Work", "Back", "Bytes")]
         writers = {edge: twin.name for twin, node in self.nodes for edge in node.outputs} | {self.graph.input: "input"}
         for (twin, node), size in zip(self.nodes, self.bytes, strict=True):
             name = " + ".join((twin.name, *(layer.name for layer in twin.fused)))
@@ -91,7 +91,8 @@ class Plan:
             work = type(getattr(twin, "work", twin)).__name__
             back = "no" if twin not in self.going_back else "yes" if twin.input_gradient else "dw only"
             rows.append((name, reads, str(node.outputs[0].shape), work, back, f"{size:,}"))
-        print_fn(f'Plan of "{self.graph.name}" for {self.batch.size} rows of {self.batch.total} on {self.graph.device.name}')
+        graph, batch = self.graph, self.batch
+        print_fn(f'Plan of "{graph.name}" for {batch.size} rows of {batch.total} on {graph.device.name}')
         print_table(rows, print_fn, right=1)
         print_fn(f"Buffers: {self.memory.lasting:,} bytes")
 

@@ -29,55 +29,51 @@ def check_replay(layer: Layer) -> None:
     twin = layer.unbuilt()
     twin.replays = True
     twin.build(layer.input_shape, "float64", layer.device)
-    source, memory = np.random.default_rng(0), Memory(twin.device, twin.dtype)
-    for training in (False, True):
-        plan = twin.bind(whole(ROWS), memory)
-        bound, _ = plan.nodes[0]
-        ends = plan.x, plan.dx, plan.y, plan.dy
-        moving = twin.flat[2].copy()
+    with twin.device.session(), np.errstate(all="ignore"):
+        for training in (False, True):
+            _check_pass(twin, training)
 
-        def draw() -> tuple[Array, Array]:
-            shapes = (ROWS, *twin.input_shape), (ROWS, *twin.output_shape)
-            x, dy = (twin.device.to_device(source.standard_normal(shape)) for shape in shapes)
-            return x, dy
 
-        def begin(x: Array, dy: Array) -> None:
-            twin.flat[2][...], plan.x[...], plan.dy[...] = moving, x, dy
-            twin.flat[1].fill(0)
-            plan.dx.fill(0)
+def _check_pass(layer: Layer, training: bool) -> None:
+    source, memory, device = np.random.default_rng(0), Memory(layer.device, layer.dtype), layer.device
+    plan, (_, gradients, moving) = layer.bind(whole(ROWS), memory), layer.flat
+    before = moving.copy()
 
-        def step() -> None:
-            memory.record.load()
-            plan.compute(training)
-            plan.compute_gradients()
+    def begin(values: list[Array]) -> None:
+        plan.x[...], plan.dy[...], moving[...] = *values, before
+        plan.dx.fill(0)
+        gradients.fill(0)
 
-        def results() -> list[np.ndarray]:
-            return [twin.device.to_host(array) for array in (plan.y, plan.dx, twin.flat[1])]
+    def step() -> None:
+        memory.record.load()
+        plan.compute(training)
+        plan.compute_gradients()
 
-        with twin.device.session(), np.errstate(all="ignore"):
-            begin(*draw())
-            with Program() as program:
-                step()
-            now = bound.x, bound.dx, bound.y, bound.dy
-            if any(after is not before for after, before in zip(now, ends, strict=True)):
-                raise TypeError(
-                    f"{layer.name}: it replaces one of its buffers x, dx, y and dy while it computes, which cuts it "
-                    f"off from its neighbours: {HOW}"
-                )
-            other = draw()
-            replayed, anew, again = ([], [], [])
-            for run_it, found in ((program.replay, replayed), (step, anew), (step, again)):
-                begin(*other)
-                run_it()
-                found += results()
-            for name, first, second, third in zip(("y", "dx", "a gradient"), replayed, anew, again, strict=True):
-                if not np.array_equal(second, third, equal_nan=True):
-                    raise TypeError(
-                        f"{layer.name}: {name} differs between two computations of one step: a layer that draws random "
-                        "numbers takes them from `self.noise(seed)`, which are the same in the same step"
-                    )
-                if not np.array_equal(first, second, equal_nan=True):
-                    raise TypeError(
-                        f"{layer.name}: {name} is another when its step is repeated from the record, so part of its "
-                        f"work is not recorded and training would leave it out: {HOW}"
-                    )
+    shapes = (ROWS, *layer.input_shape), (ROWS, *layer.output_shape)
+    first, other = ([device.to_device(source.standard_normal(shape)) for shape in shapes] for _ in range(2))
+    begin(first)
+    with Program() as program:
+        step()
+    bound, _ = plan.nodes[0]
+    ends = (bound.x, plan.x), (bound.dx, plan.dx), (bound.y, plan.y), (bound.dy, plan.dy)
+    if any(now is not then for now, then in ends):
+        raise TypeError(
+            f"{layer.name}: it replaces one of its buffers x, dx, y and dy while it computes, which cuts it off from "
+            f"its neighbours: {HOW}"
+        )
+    found = []
+    for run_it in (program.replay, step, step):
+        begin(other)
+        run_it()
+        found.append([device.to_host(array) for array in (plan.y, plan.dx, gradients)])
+    for name, replayed, anew, again in zip(("y", "dx", "a gradient"), *found, strict=True):
+        if not np.array_equal(anew, again, equal_nan=True):
+            raise TypeError(
+                f"{layer.name}: {name} differs between two computations of one step: a layer that draws random numbers "
+                "takes them from `self.noise(seed)`, which are the same in the same step"
+            )
+        if not np.array_equal(replayed, anew, equal_nan=True):
+            raise TypeError(
+                f"{layer.name}: {name} is another when its step is repeated from the record, so part of its work is "
+                f"not recorded and training would leave it out: {HOW}"
+            )

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,24 +83,26 @@ class Replica:
         self.start = self.first = 0  # of the slice among all images, and of a group in the slice
         self.bound: dict[int, Bound] = {}  # by number of rows
         self.programs: dict[tuple[str, int], Program] = {}  # by kind and rows of the whole batch
-        self.outputs: dict[tuple[str, int], Array] = {}  # scores of a prediction, by split and rows
+        self.outputs: dict[tuple[str, int], Array] = {}  # scores of a prediction, by kind and rows
 
     def train(self, start: int, size: int, step: int) -> None:
         """One training step on the images order[start : start + size]; noise and optimizer are at `step`, from 0."""
-        batch = slice_of(size, self.rank, self.spec.replicas, self.peers and self._all_reduce)
+        batch = slice_of(size, self.rank, self.spec.replicas, None if self.peers is None else self._all_reduce)
         self.start, self.optimizer.step = start + batch.start, step
         self.clock.step, self.clock.row, self.first = step, 0, 0
-        self._run("train", size, lambda: self._groups(batch), self._train)
+        self._run("train", size, partial(self._groups, batch), self._train)
 
     def predict(self, split: str, start: int, stop: int) -> None:
         """Scores of the images start to stop of a split, into `arrays["scores"]`."""
         self.moving[...] = self.arrays["moving"]
         self.clock.step, self.clock.inference, self.first = 0, 1, 0
-        for self.start in range(start, stop, self.at_once):
-            self.clock.row, size = self.start, min(self.at_once, stop - self.start)
+        for first in range(start, stop, self.at_once):
+            self.start = self.clock.row = first
+            size = min(self.at_once, stop - first)
             with self.device.session():
-                self._run(split, size, lambda rows=size: self._of_first_rows(rows), self._predict)
-                self.device.xp.copyto(self.arrays["scores"][self.start : self.start + size], self.outputs[split, size])
+                self._run(f"predict {split}", size, partial(self._of_first_rows, size), self._predict)
+                scores = self.outputs[f"predict {split}", size]
+                self.device.xp.copyto(self.arrays["scores"][first : first + size], scores)
 
     def _run(self, kind: str, size: int, bind: Callable[[], Any], work: Callable[[str, int, Any], None]) -> None:
         """Replay what was recorded for a batch of this size, or record it: `work` on what `bind` gives."""
@@ -165,12 +168,13 @@ class Replica:
         bound.plan.compute_gradients()
         bound.head.add_to_metrics()
 
-    def _predict(self, split: str, size: int, bound: Bound) -> None:
+    def _predict(self, kind: str, size: int, bound: Bound) -> None:
+        split = kind.removeprefix("predict ")
         images, labels = self.arrays[f"{split} images"], self.arrays[f"{split} labels"]
         bound.batch.load(images, labels)
         bound.plan.compute(training=False)
         owned_by(f"the {bound.head.name} head")
-        self.outputs[split, size] = bound.head.scores()  # of this program: training may bind the size anew
+        self.outputs[kind, size] = bound.head.scores()  # of this program: training may bind the size anew
 
     def _all_reduce(self, sums: Array) -> None:
         """Replace `sums` by its sum over all replicas, in the order of their ranks."""

@@ -101,8 +101,8 @@ class Trainer:
             workers = 1
         workers = cpu_count(only_physical_cores=True) if workers is None else workers
         self.seed, size = arguments.seed(seed, "trainer"), len(dataset.train)
-        self.splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-        self.splits = {name: split for name, split in self.splits.items() if split is not None}
+        given_splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        self.splits = {name: split for name, split in given_splits.items() if split is not None}
         for name, split in self.splits.items():
             if not len(split):
                 raise ValueError(f"trainer: {dataset.name} has a {name} split without images")
@@ -177,7 +177,7 @@ class Trainer:
                 images = arrays[f"{name} images"]
                 images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
                 self.splits[name] = Split(images, arrays[f"{name} labels"])
-            self.dataset = replace(self.dataset, **self.splits)
+            self.dataset = replace(self.dataset, **self.splits)  # type: ignore[arg-type]
 
     def fit(self, epochs: int, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None) -> list[dict[str, Any]]:
         """Train so many epochs more; returns a record of each, which `on_epoch` is given when the epoch is done.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchnet.backend import StepCounter, Memory, Noise, get_device
+from scratchnet.backend import Memory, Noise, StepCounter, get_device
 from scratchnet.backend.noise import gumbel, open_interval, uniform
 
 

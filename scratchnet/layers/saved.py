@@ -1,0 +1,112 @@
+"""A network in one file, in the format of safetensors: its weights, and what it is made of in the metadata.
+
+A file is read as a stranger's: no code runs on its behalf but the constructors of layers, and nothing is allocated
+before the shapes of its arrays are known to be those of its layers.
+"""
+
+import inspect
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratchnet import layers
+from scratchnet.backend import Device
+from scratchnet.errors import ScratchnetError
+from scratchnet.initializers import INITIALIZERS
+from scratchnet.layers.flow import Pass
+from scratchnet.layers.layer import Module, as_device
+
+KEY = "scratchnet"
+TYPES: dict[str, Any] = {name: getattr(layers, name) for name in layers.__all__} | {"Pass": Pass}
+
+
+def save(module: Module, path: str | os.PathLike[str]) -> None:
+    """Write the file aside, flush it to disk and move it into place."""
+    from safetensors.numpy import save as to_bytes
+
+    described = {"input_shape": module.input_shape, "dtype": str(module.dtype), "network": _described(module)}
+    content = to_bytes(module.weights(), {KEY: json.dumps(described)})
+    target = Path(path)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(target)
+    except OSError as error:
+        raise ScratchnetError(f"{target} cannot be written ({error}): check the folder and the free space") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str], device: str | Device | None, custom: Sequence[type[Module]]) -> Module:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(os.fspath(path), "numpy") as file:
+            described = json.loads((file.metadata() or {})[KEY])
+            module = _made(described["network"], TYPES | {kind.__name__: kind for kind in custom})
+            module.configure(tuple(described["input_shape"]), described["dtype"], as_device(device))
+            wanted = {
+                f"{layer.name}/{name}": list(shape)
+                for layer in module.leaves
+                for name, shape in (layer.shapes | layer.moving_shapes).items()
+            }
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            if {name: part.get_shape() for name, part in slices.items()} != wanted:
+                raise ValueError("its arrays are not those of its layers")
+            if {part.get_dtype() for part in slices.values()} - {"F32", "F64"}:
+                raise ValueError("its arrays are not floats")
+            weights = {name: np.asarray(file.get_tensor(name)) for name in wanted}
+        module.attach(*(module.device.zeros(size, module.dtype) for size in module.sizes))
+        module.set_weights(weights)
+        return module
+    except Exception as error:  # a stranger's description may make a constructor raise anything
+        first = str(error).partition("\n")[0].encode("unicode_escape").decode()[:200]
+        raise ScratchnetError(
+            f"{os.fspath(path)} is no network that can be loaded ({type(error).__name__}: {first}): give a file that "
+            "`save` wrote, and the types of its own layers as custom=[...]"
+        ) from error
+
+
+def _described(value: Any) -> Any:
+    """A module as {"type": ..., arguments}; what else stands in its arguments as it is."""
+    if isinstance(value, Module):
+        return {"type": type(value).__name__} | {name: _described(each) for name, each in value.arguments().items()}
+    if isinstance(value, list | tuple):
+        return [_described(each) for each in value]
+    if callable(value):  # an initializer; of one's own, it has no name, and the weights are in the file
+        return next((name for name, initializer in INITIALIZERS.items() if initializer is value), "zeros")
+    return value
+
+
+def _made(described: Any, types: dict[str, Any]) -> Any:
+    if isinstance(described, list):
+        return [_made(each, types) for each in described]
+    if not isinstance(described, dict):
+        return described
+    arguments = {name: _made(value, types) for name, value in described.items() if name != "type"}
+    if described["type"] not in types:
+        raise ValueError(f"it has a layer of the type {described['type']}, which is not known")
+    arguments = {name: tuple(value) if _is_pair(value) else value for name, value in arguments.items()}
+    return types[described["type"]](**arguments)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, int) for each in value) and len(value) > 0
+
+
+def constructor_arguments(module: Module) -> dict[str, Any]:
+    """What the constructor was given, from the attributes of the same names."""
+    names = inspect.signature(type(module)).parameters
+    if missing := [name for name in names if not hasattr(module, name)]:
+        raise ScratchnetError(
+            f"{module.name}: it cannot be saved, as nothing tells what its argument {missing[0]} was: keep it as "
+            f"self.{missing[0]}"
+        )
+    return {name: getattr(module, name) for name in names}
