@@ -365,7 +365,7 @@ class Layer(Module):
     # --- what a layer states
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Output shape for an input shape, both without the batch axis; states the parameters (or ValueError)."""
+        """Output shape for an input shape, both without the batch axis; states the parameters."""
         return input_shape
 
     def allocate(self) -> None:

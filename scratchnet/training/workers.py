@@ -9,7 +9,6 @@ minute and a tenth of a second for each image of the order, a hundred times what
 import ctypes
 import multiprocessing
 import os
-import pickle
 import signal
 import traceback
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
-from joblib.externals import cloudpickle
+from joblib import wrap_non_picklable_objects
 from threadpoolctl import threadpool_limits
 
 from scratchnet.backend import get_device
@@ -91,7 +90,8 @@ class Workers:
     """Processes, one a replica. `train` and `predict` are those of a replica, done by all; `close` ends them."""
 
     def __init__(self, spec: TrainingSpec, layout: Layout) -> None:
-        packed = cloudpickle.dumps(spec)  # layers, initializers and temperatures may be of any script, or lambdas
+        # Layers, initializers and temperatures may be defined anywhere, as lambdas too.
+        packed = wrap_non_picklable_objects(spec, keep_wrapper=False)
         context = multiprocessing.get_context("spawn")
         self.shared = SharedArrays.create(context, layout)
         self.arrays = self.shared.arrays
@@ -185,14 +185,14 @@ def _hang_up(pipes: list[Connection]) -> None:
         pipe.close()
 
 
-def _serve(pipe: Connection, rank: int, packed: bytes, shared: SharedArrays, barrier: Barrier) -> None:
+def _serve(pipe: Connection, rank: int, spec: TrainingSpec, shared: SharedArrays, barrier: Barrier) -> None:
     """The life of a worker: build, then do what each message says, until the pipe closes."""
     for signum in STOPPING:
         signal.signal(signum, signal.SIG_IGN)
     try:
         with threadpool_limits(1):
             peers = Peers(lambda: barrier.wait(rank), shared.arrays["exchange"])
-            replica = Replica(pickle.loads(packed), shared.arrays, get_device("cpu"), rank, peers)
+            replica = Replica(spec, shared.arrays, get_device("cpu"), rank, peers)
             pipe.send(None)
             while True:
                 kind, arguments = pipe.recv()
