@@ -182,25 +182,25 @@ def step() -> Drawing:
         page.text(x + 75, 85, when, 11, GREY)
         if number:
             page.arrow((x - 22, 54), (x - 2, 54))
-    calls = ["prepare", "gather", "forward", "prepare", "head", "backward", "update"]
+    calls = ["step record", "gather", "forward", "noise", "head", "backward", "update"]
     page.text(14, 140, "replay on a CPU: the list of calls, in its order", 13, ha="left")
     for number, name in enumerate(calls):
-        first = name == "prepare"
-        page.box(14 + 97 * number, 154, 84, 30, name, LIGHT[1] if first else "white", size=12)
+        prepared = name in ("step record", "noise")
+        page.box(14 + 97 * number, 154, 84, 30, name, LIGHT[1] if prepared else "white", size=12)
         if number:
             page.arrow((98 + 97 * (number - 1), 169), (111 + 97 * (number - 1), 169))
-    page.text(14, 222, "replay on a GPU: the preparations, then one graph", 13, ha="left")
-    for number in range(2):
-        page.box(14 + 97 * number, 250, 84, 30, "prepare", LIGHT[1], size=12)
-        page.arrow((98 + 97 * number, 265), (111 + 97 * number, 265))
-    page.box(208, 238, 478, 54, fill=LIGHT[0])
-    rest = [name for name in calls if name != "prepare"]
-    for number, name in enumerate(rest):
-        page.box(216 + 94 * number, 250, 84, 30, name, size=12)
+    page.text(14, 222, "replay on a GPU: the preparation, then one graph", 13, ha="left")
+    page.box(14, 238, 104, 54, "step record", LIGHT[1], size=12)
+    page.arrow((118, 265), (134, 265))
+    page.box(136, 238, 550, 54, fill=LIGHT[0])
+    for number, name in enumerate(calls[1:]):
+        page.box(143 + 90.5 * number, 250, 83, 30, name, size=12)
         if number:
-            page.arrow((300 + 94 * (number - 1), 265), (310 + 94 * (number - 1), 265))
-    page.text(447, 308, "one launch", 12, GREY)
-    page.text(102, 308, "what is new in the step", 12, GREY)
+            page.arrow((226 + 90.5 * (number - 1), 265), (233.5 + 90.5 * (number - 1), 265))
+    page.text(411, 308, "one launch", 12, GREY)
+    page.text(66, 308, "one copy", 12, GREY)
+    page.box(560, 132, 16, 16, fill=LIGHT[1])
+    page.text(584, 140, "by prepare", 12, ha="left")
     return page
 
 
@@ -212,9 +212,8 @@ def buffers() -> Drawing:
         x = 24 + 238 * number
         page.box(x, 14, 176, 158, fill="white", edge=COLOURS[number], thickness=1.6)
         page.text(x + 88, 32, name, 14, weight="bold")
-        forward, backward = ("logits", "dlogits") if number == 2 else ("x", "dx")
-        page.box(x + 14, 56, 62, 34, forward, LIGHT[number])
-        page.box(x + 14, 118, 62, 34, backward, LIGHT[number])
+        page.box(x + 14, 56, 62, 34, "x", LIGHT[number])
+        page.box(x + 14, 118, 62, 34, "dx", LIGHT[number])
         if number < 2:
             page.text(x + 128, 73, "y", 13)
             page.text(x + 128, 135, "dy", 13)
@@ -224,6 +223,8 @@ def buffers() -> Drawing:
             page.arrow((x + 250, 135), (x + 141, 135), COLOURS[number + 1])
             page.text(x + 207, 60, "writes", 11, GREY)
             page.text(x + 207, 122, "reads", 11, GREY)
+        else:
+            page.text(x + 126, 73, "the logits", 12, GREY)
     page.text(350, 192, "y and dy are the successor's x and dx: nothing is copied between layers", 12, GREY)
     page.text(14, 226, "flat vectors", 13, ha="left", weight="bold")
     for row, name in enumerate(["parameters", "gradients", "moments m", "moments v"]):
