@@ -110,21 +110,12 @@ def as_module(branch: Module | Sequence[Module]) -> Module:
     return branch if isinstance(branch, Module) else Sequential(branch) if branch else Pass()
 
 
-class Pass(Module):
+class Pass(Sequential):
     """No layer at all: y = x."""
 
-    name = "pass"
-
-    @property
-    def trainable(self) -> bool:
-        return False
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        pass
-
-    def emit(self, graph: Graph, edge: Edge) -> Edge:
-        return edge
+    def __init__(self) -> None:
+        Module.__init__(self)
+        self.name, self.layers = "pass", []
 
 
 class Fork(Layer):

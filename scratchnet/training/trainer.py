@@ -167,10 +167,9 @@ class Trainer:
             images = _stored(split.images)
             load(images if images.dtype == np.uint8 else images.astype(network.dtype), out=arrays[f"{name} images"])
             load(split.labels, out=arrays[f"{name} labels"])
-        for place, name in enumerate(("parameters", "gradients", "moving")):
-            if name != "gradients":
-                own = network.flat[place].size
-                arrays[name][:own], arrays[name][own:] = network.flat[place], head.flat[place]
+        for name, place in (("parameters", 0), ("moving", 2)):
+            ours, heads = network.flat[place], head.flat[place]
+            arrays[name][: ours.size], arrays[name][ours.size :] = ours, heads
         attach(network, head, arrays["parameters"], arrays["gradients"][0], arrays["moving"])
         if self.device.name == "cpu":  # let go of images that the caller may no longer need
             for name in self.splits:
