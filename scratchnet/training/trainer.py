@@ -103,9 +103,9 @@ class Trainer:
         self.seed, size = arguments.seed(seed, "trainer"), len(dataset.train)
         given_splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self.splits = {name: split for name, split in given_splits.items() if split is not None}
-        for name, split in self.splits.items():
-            if not len(split):
-                raise ValueError(f"trainer: {dataset.name} has a {name} split without images")
+        if not all(map(len, self.splits.values())):
+            counts = (f"{len(split)} {name}{'ing' * (name == 'train')}" for name, split in self.splits.items())
+            raise ValueError(f"trainer: {dataset.name} has {' and '.join(counts)} images, where each split needs some")
         self.batch_size = min(positive_integer(batch_size, "batch_size", "trainer"), size)
         self.workers = min(positive_integer(workers, "workers", "trainer"), size % self.batch_size or self.batch_size)
         if not network.built or len(network.output_shape) != 1:
