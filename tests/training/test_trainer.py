@@ -11,8 +11,9 @@ from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntr
 from scratchnet.backend import Program
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Split
+from scratchnet.kernels.batch import Batch
 from scratchnet.optimizers import SWEEP
-from scratchnet.training import Trainer, replica
+from scratchnet.training import Trainer
 from tests.training.problem import dataset, network
 
 
@@ -44,7 +45,7 @@ def test_a_replayed_epoch_is_the_plain_loop(
 
     Of the 32 and 26 images of a batch four and three groups are made, unless there is batch normalisation.
     """
-    monkeypatch.setattr(replica, "GROUP", group)
+    monkeypatch.setattr(Batch, "group", group)
     extra = lambda: (*[BatchNormalization()] * normalized, Dropout(0.2, seed=5))  # noqa: E731
     net, twin = network(*extra(), dtype="float64"), network(*extra(), dtype="float64")
     with Trainer(net, head, Adam(), dataset(), batch_size=32, workers=1) as trainer:
@@ -187,8 +188,8 @@ def test_the_network_keeps_its_parameters_after_the_trainer_is_closed() -> None:
 
 def test_what_does_not_fit_together_is_refused() -> None:
     data, head = dataset(), SoftmaxCrossEntropy()
-    for train, test in ((0, 3), (3, 0)):
-        with pytest.raises(ValueError, match=f"corners has {train} training and {test} test images"):
+    for train, test, empty in ((0, 3, "train"), (3, 0, "test")):
+        with pytest.raises(ValueError, match=f"corners has a {empty} split without images"):
             Trainer(network(), head, Adam(), dataset(train, test), batch_size=8, workers=1)
     with pytest.raises(ValueError, match="batch_size is 0"):
         Trainer(network(), head, Adam(), data, batch_size=0)
