@@ -33,7 +33,7 @@ class Cublas:
     def product(self, a: Any, b: Any, out: Any) -> None:
         """out = a b for matrices of one dtype; the rows or the columns of a and b lie together, the rows of out."""
         dtype = str(out.dtype)
-        if not a.ndim == b.ndim == out.ndim == 2:
+        if {len(a.shape), len(b.shape), len(out.shape)} != {2}:
             raise ValueError(f"products are of matrices, and these have the shapes {a.shape}, {b.shape}, {out.shape}")
         (b_flag, b_leading), (a_flag, a_leading), (out_flag, leading) = (_order(matrix) for matrix in (b, a, out))
         if out_flag or not a.dtype == b.dtype == out.dtype or (*a.shape, b.shape[1]) != (*out.shape[:1], *b.shape):

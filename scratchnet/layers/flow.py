@@ -117,21 +117,12 @@ def listed(layers: Iterable[Any], name: str) -> list[Any]:
     return list(layers)
 
 
-class Pass(Module):
+class Pass(Sequential):
     """No layer at all: y = x."""
 
-    name = "pass"
-
-    @property
-    def trainable(self) -> bool:
-        return False
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        pass
-
-    def emit(self, graph: Graph, edge: Edge) -> Edge:
-        return edge
+    def __init__(self) -> None:
+        Module.__init__(self)
+        self.name, self.layers = "pass", []
 
 
 class Fork(Layer):

@@ -1,5 +1,6 @@
 """What every layer and network is: a description with parameters, and a public face that checks and copies."""
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -233,10 +234,14 @@ class Module:
             self.device.load(np.asarray(weights[name], self.dtype), out=array)
 
     def arguments(self) -> dict[str, Any]:
-        """What the constructor is to be given for another one like this; by default, the attributes of those names."""
-        from scratchnet.layers.saved import constructor_arguments
-
-        return constructor_arguments(self)
+        """What the constructor is to be given for another one like this: the attributes of its arguments' names."""
+        names = inspect.signature(type(self)).parameters
+        if missing := [name for name in names if not hasattr(self, name)]:
+            raise ScratchnetError(
+                f"{self.name}: it cannot be saved, as nothing tells what its argument {missing[0]} was: keep it as "
+                f"self.{missing[0]}"
+            )
+        return {name: getattr(self, name) for name in names}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write layers and weights to one file, in the format of safetensors; nothing is lost if that fails."""

@@ -18,7 +18,6 @@ from unittest.mock import patch
 
 from scratchnet.data import archive, unpickle
 from scratchnet.data.cifar100 import read_cifar100
-from scratchnet.data.unpickle import load_pickle
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments.reading import read_npz
 from scratchnet.experiments.result import Result
@@ -28,7 +27,7 @@ from tests.fuzz.readers import all_readers
 
 LIMIT = 1 << 30
 MIB = 1 << 20
-LARGEST, READS = 16 * MIB, 150_000  # for archive.MAX_BYTES and unpickle.MAX_READS, so that no bomb is slow to go off
+LARGEST, OPCODES = 16 * MIB, 150_000  # for archive.MAX_BYTES and unpickle.MAX_OPCODES: no bomb is to be slow
 READERS = {reader.name: reader for reader in all_readers()}
 CHECKPOINT = READERS["checkpoint"]
 
@@ -133,7 +132,7 @@ PICKLES: Bombs = {
     "BINUNICODE": (lambda: pickled(b"X" + struct.pack("<I", 2**32 - 1)), MIB),
     "LONG_BINPUT": (lambda: pickled(b"Nr" + struct.pack("<I", 2**32 - 1)), MIB),
     "a line without end": (lambda: pickled(b"c" + b"a" * 10**7), MIB),
-    "many lists": (lambda: pickled(b"(" + b"]" * 2 * READS + b"l"), 12 * MIB),
+    "many lists": (lambda: pickled(b"(" + b"]" * 2 * OPCODES + b"l"), 12 * MIB),
     "a key of nested tuples": (lambda: b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.", 30 * MIB),
     "a type of lists that double": (
         lambda: pickled(b"]q\0" + b"](h\0h\0eq\0" * 60 + b"cnumpy\ndtype\nh\0\x85R"), MIB
@@ -189,7 +188,7 @@ CHECKPOINTS: Bombs = {
 
 GROUPS: list[tuple[str, Callable[[Path], object], Bombs]] = [
     ("a.tar", read_cifar100, ARCHIVES),
-    ("a", lambda path: load_pickle(path.read_bytes(), ("data",), "train"), PICKLES),
+    ("train", lambda path: read_cifar100(path.parent), PICKLES),
     ("a.npz", read_npz, ARRAYS),
     ("metrics.json", lambda path: Result.read(path.parent), RESULTS),
     (CHECKPOINT.file, lambda path: CHECKPOINT.read(path.parent), CHECKPOINTS),
@@ -203,7 +202,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT, used + LIMIT))
     tracemalloc.start()
     patch.object(archive, "MAX_BYTES", LARGEST).start()
-    patch.object(unpickle, "MAX_READS", READS).start()
+    patch.object(unpickle, "MAX_OPCODES", OPCODES).start()
     with tempfile.TemporaryDirectory() as folder:
         for file, read, bombs in GROUPS:
             path = Path(folder) / file

@@ -19,7 +19,6 @@ import numpy as np
 from scratchnet import Dense, Sequential
 from scratchnet.data import cifar100
 from scratchnet.data.archive import read_archive
-from scratchnet.data.unpickle import load_pickle
 from scratchnet.errors import DataError, ScratchnetError
 from scratchnet.experiments import artifacts
 from scratchnet.experiments.checkpoint import NAME, Checkpoints
@@ -50,7 +49,7 @@ class Reader:
     file: str
     seeds: list[bytes]
     read: Callable[[Path], object]
-    documented: type[Exception]
+    documented: type[Exception] | tuple[type[Exception], ...]
     mend: Callable[[bytes], bytes] = bytes
     others: dict[str, bytes] = field(default_factory=dict)  # what else the folder must have
 
@@ -129,7 +128,7 @@ def all_readers() -> list[Reader]:
     readers = [
         Reader("tar", "a.tar", tars, archive, DataError, mend_tar),
         Reader("tar.gz", "a.tar", [gzip.compress(tar) for tar in tars], archive, DataError, mend_gzip),
-        Reader("pickle", "train", _pickles(), _read_pickle, DataError),
+        Reader("pickle", "train", _pickles(), _read_pickle, (KeyError, TypeError, ValueError)),
         Reader("CIFAR-100", "cifar.tar", _cifar100(), _read_cifar100, DataError, mend_tar),
         Reader("weights.npz", "weights.npz", weights, partial(_read_weights, _network()), ScratchnetError, mend_npz),
         Reader(predictions, predictions, [result[predictions]], _read_result, ScratchnetError, mend_npz, result),
@@ -149,13 +148,16 @@ def _read_archive(files: dict[str, bytes], folder: Path) -> None:
 
 
 def _pickles() -> list[bytes]:
-    content = {"data": np.arange(24, dtype=np.uint8).reshape(2, 12) * 10, "fine_labels": [1, 255], "other": "text"}
-    return [write({**content, "names": ["a", "bc"]}) for write in PICKLES.values()]
+    labels = {"fine_labels": [1, 255], "coarse_labels": [0, 7]}
+    content = {"data": np.arange(24, dtype=np.uint8).reshape(2, 12) * 10, **labels, "filenames": ["a", "bc"]}
+    return [write(content) for write in PICKLES.values()]
 
 
 def _read_pickle(folder: Path) -> None:
-    data, labels, names = load_pickle((folder / "train").read_bytes(), ("data", "fine_labels", "names"), "train")
-    assert all(isinstance(value, np.ndarray | list) for value in (data, labels, names))
+    with patch.object(cifar100, "IMAGE_BYTES", 12):
+        records = cifar100.python_records((folder / "train").read_bytes())
+    assert records.dtype == np.uint8
+    assert records.shape[1:] == (14,)
 
 
 def _cifar100() -> list[bytes]:
