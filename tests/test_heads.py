@@ -350,3 +350,18 @@ def test_calling_a_head_again_allocates_next_to_nothing() -> None:
     assert peak < 4 * logits.nbytes
     np.testing.assert_array_equal(gradient, kept)
     assert head(logits, labels, step=1)[0] == first
+
+
+def test_temperatures_that_no_float32_can_divide_by_are_refused() -> None:
+    with pytest.raises(ValueError, match="gumbel head: temperature is 1e-40, by which float32 cannot divide"):
+        GumbelSoftmaxCrossEntropy(1e-40)
+    head = GumbelSoftmaxCrossEntropy(lambda step: 1e-40)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="gumbel head: temperature at step 3 is 1e-40"):
+        head(np.zeros((2, 3), np.float32), np.array([0, 1]), step=3)
+
+
+def test_a_head_is_called_with_labels() -> None:
+    head = SoftmaxCrossEntropy()
+    for call in (head.forward, head.backward, head.predict):
+        with pytest.raises((TypeError, RuntimeError), match="softmax"):
+            call(np.zeros((2, 3)))

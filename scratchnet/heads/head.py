@@ -100,6 +100,11 @@ class Head(Layer):
             bound.compute_gradients()
             return float(bound.loss), device.xp.array(bound.dx)
 
+    def forward(self, x: Array, training: bool = False) -> Array:
+        raise TypeError(f"{self.name} head: it needs labels, and is called as loss, dx = head(x, labels)")
+
+    backward = forward
+
     def _checked(self, x: Array, labels: Array) -> Array:
         arguments.dtype(x.dtype, f"{self.name} head: logits")
         if x.ndim != 2 or 0 in x.shape:

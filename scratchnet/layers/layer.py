@@ -140,7 +140,7 @@ class Module:
                 raise TypeError(f"{self.name}: x is a {type(x).__name__}, not an array")
             self.build(np.shape(x)[1:], dtype=x.dtype)
         self._check(x, (None, *self.input_shape), "x")
-        with self.device.session():
+        with self.device.session(), np.errstate(over="ignore"):  # what overflows is infinite, and to be seen
             made_for = len(x), *(layer.trainable for layer in self.leaves)
             if self._plan is None or self._plan_of != made_for:
                 self._plan, self._plan_of = self.plan(len(x)), made_for

@@ -230,20 +230,3 @@ def test_wrong_calls_of_an_open_and_of_a_closed_trainer(workers: int) -> None:
         with pytest.raises(RuntimeError, match="trainer: it is closed; make a new one"):
             call()
     assert all((before[name] == array).all() for name, array in trainer.network.weights().items())
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "message"),
-    [
-        (np.zeros((3, 8, 8, 3)), np.zeros(3, int), r"images are float64 \(3, 8, 8, 3\) where uint8"),
-        (np.zeros((3, 8, 8), np.uint8), np.zeros(3, int), r"images are uint8 \(3, 8, 8\)"),
-        ([[0]], np.zeros(1, int), "images are a list"),
-        (np.zeros((3, 8, 8, 3), np.uint8), np.eye(3, dtype=int), r"labels are int64 \(3, 3\) where integers \(3,\)"),
-        (np.zeros((3, 8, 8, 3), np.uint8), np.zeros(3), r"labels are float64 \(3,\)"),
-        (np.zeros((3, 8, 8, 3), np.uint8), np.zeros(4, int), r"labels are int64 \(4,\) .* one an image"),
-        (np.zeros((3, 8, 8, 3), np.uint8), [0, 1, 2], "labels are a list"),
-    ],
-)
-def test_a_split_is_uint8_images_and_a_label_each(images: Any, labels: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Split(images, labels)
