@@ -488,6 +488,7 @@ class Layer(Module):
         vars(twin).update(vars(self))
         twin.batch, twin.memory, twin.fused, twin.input_gradient = batch, memory, fused, input_gradient
         if self.shapes and not self.trainable:
+            self.flat[1].fill(0)  # what was there from before it was frozen
             twin.hold(self.flat[0], memory.buffer(self.layout.size), self.flat[2])
         twin.allocate()
         return twin
