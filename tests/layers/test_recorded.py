@@ -77,6 +77,19 @@ class PlainGradientOfAParameter(Dense):
         self.dbias *= 2
 
 
+class PlainMovingAverage(Tanh):
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.moving_average("mean", input_shape)
+        return input_shape
+
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        if training:
+            self.mean += 0.1 * (self.x.mean(0) - self.mean)
+
+    mean: Any
+
+
 class NewOutput(Tanh):
     def compute(self, training: bool) -> None:
         super().compute(training)
@@ -123,7 +136,7 @@ class OwnNumbersOnce(OwnNumbers):
         self.ops.multiply(self.x, self.source.random(self.x.shape), out=self.y)
 
 
-UNRECORDED = r"{}: (y|dx|a gradient) is another when its step is repeated from the record.*run\(np\.tanh, self\.x"
+UNRECORDED = r"{}: (y|dx|a gradient|a moving average) is another when its step is repeated.*run\(np\.tanh, self\.x"
 REPLACED = r"{}: it replaces one of its buffers x, dx, y and dy.*self\.ops\.add\(self\.x, self\.z, out=self\.y\)"
 WRITTEN = r"{}: it writes into x or dy, which its neighbours read too"
 RANDOM = r"{}: y differs between two computations of one step.*`self\.noise\(seed\)`"
@@ -134,6 +147,7 @@ REFUSED: dict[Callable[[], Any], str] = {
     PlainAsideOfTheRecord: UNRECORDED,
     PlainGradients: UNRECORDED,
     lambda: PlainGradientOfAParameter(8): UNRECORDED,
+    PlainMovingAverage: UNRECORDED,
     NewOutput: REPLACED,
     NewInputGradient: REPLACED,
     WritesIntoItsGradient: WRITTEN,
