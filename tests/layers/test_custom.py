@@ -181,7 +181,7 @@ def test_a_moving_average_of_ones_own_is_kept_with_the_weights() -> None:
 
 
 def test_the_sum_of_many_small_numbers_keeps_its_digits() -> None:
-    """Added one after the other, float32 would be wrong in the third digit."""
+    """As one long sum, nine times as much would be lost."""
     layer = LayerNormalization()
     layer.build((64, 64, 2))
     bound, _ = layer.plan(32).nodes[0]
