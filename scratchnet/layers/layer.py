@@ -78,8 +78,8 @@ class Module:
         arguments.seed(seed, self.name)
         self.configure(input_shape, dtype, as_device(device))
         self.attach(*(self.device.zeros(size, self.dtype) for size in self.sizes))
-        # Number only layers with parameters, so adding a Dropout does not change the initial weights of the others.
-        for number, layer in enumerate(layer for layer in self.leaves if layer.parameters):
+        # Number only layers with arrays, so adding a Dropout does not change the initial weights of the others.
+        for number, layer in enumerate(layer for layer in self.leaves if layer.arrays()):
             layer.initialize(seed, number)
         return self.output_shape
 
@@ -474,7 +474,7 @@ class Layer(Module):
         return twin
 
     def initialize(self, seed: int, number: int = 0) -> None:
-        """Draw the parameters; `number` counts the layers of a network that have any."""
+        """Draw the parameters; `number` counts the layers of a network that have arrays."""
         source = generator(seed, INITIALIZERS, number)
         for name, array in self.arrays().items():
             drawn = np.asarray(self.initializers[name](array.shape, source), self.dtype)
@@ -488,6 +488,7 @@ class Layer(Module):
         vars(twin).update(vars(self))
         twin.batch, twin.memory, twin.fused, twin.input_gradient = batch, memory, fused, input_gradient
         if self.shapes and not self.trainable:
+            self.flat[1].fill(0)  # what was there from before it was frozen
             twin.hold(self.flat[0], memory.buffer(self.layout.size), self.flat[2])
         twin.allocate()
         return twin
