@@ -1,4 +1,4 @@
-"""What the other operand costs in a product with a batch of images on the CPU: `python -m tests.benchmarks.memory_order`.
+"""What an operand costs in a product with a batch of images on the CPU: `python -m tests.benchmarks.memory_order`.
 
 Each time is a multiple of that with a single number as the operand, the median over rounds in which all take turns.
 """
@@ -35,8 +35,8 @@ def works(channels: int) -> dict[str, tuple[Any, ...]]:
 
 def main() -> None:
     for channels in (8, 32, 128):
-        seconds: dict[str, list[float]] = {name: [] for name in works(channels)}
         calls = works(channels)
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(ROUNDS):
             for name, (function, *arguments) in calls.items():
                 start = time.perf_counter()
