@@ -109,6 +109,14 @@ def test_parts_of_a_batch_add_up_to_the_whole(name: str, page: dict[str, Any]) -
     assert_close(np.concatenate([part for _, part in parts]), dx)
 
 
+def test_a_head_with_weights_knows_its_classes_at_its_first_call(page: dict[str, Any]) -> None:
+    """Not those of its outputs, of which there may be fewer."""
+    x, head = np.random.default_rng(0).standard_normal((4, 3)), page["DenseCrossEntropy"](5)
+    assert head(x, np.array([0, 4, 2, 1]))[1].shape == (4, 3)
+    with pytest.raises(ValueError, match="5 classes allow 0 to 4"):
+        page["DenseCrossEntropy"](5)(x, np.array([0, 5, 2, 1]))
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("kind", [ON_THE_HOST, ON_A_GPU])
 def test_the_kernel_is_the_layer(
