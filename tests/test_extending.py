@@ -14,6 +14,7 @@ from scratchnet.backend import BatchSlice, Device, Memory, get_device
 from scratchnet.kernels.table import TABLE
 from tests.backend import strict_device
 from tests.backend.strict_device import StrictDevice
+from tests.benchmarks import memory_order
 from tests.kernels.gpu import test_compile
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
 from tests.reference.checks import TOLERANCE, assert_close
@@ -156,3 +157,16 @@ def test_the_files_it_names_exist() -> None:
     for file in named:
         if "NAME" not in file:
             assert (Path(__file__).parents[1] / file).exists(), file
+
+
+def test_the_benchmark_of_memory_orders_does_the_same_sum_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory_order, "ROUNDS", 2)
+    memory_order.main()
+    assert len(capsys.readouterr().out.splitlines()) == 3 * len(memory_order.works(8))
+    (_, x, *_, sums), (product, matrix, ones, rows) = list(memory_order.works(5).values())[-2:]
+    x[...] = np.random.default_rng(0).random(x.shape)
+    assert np.shares_memory(matrix, x)
+    product(matrix, ones, rows)
+    assert_close(sums, x.sum(-1), 1e-6)
