@@ -222,7 +222,7 @@ class Linear(Head):
         return super().infer(input_shape)
 
     def allocate(self) -> None:
-        self.allocate_ends()
+        super().allocate()
         inner = SoftmaxCrossEntropy()
         inner.build((self.number,), self.dtype, self.device)
         self.inner = inner.bound(self.batch, self.memory, (), input_gradient=True)
