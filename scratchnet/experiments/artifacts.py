@@ -106,11 +106,14 @@ def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
 
 
 def tensors(record: object, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays by name as a safetensors file, with a record (JSON) and the digests of both in its metadata."""
+    """Arrays by name as a safetensors file, whose metadata has a record as JSON behind its digest and the arrays'.
+
+    They are one entry, as safetensors writes several in any order.
+    """
     arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
     text = json_bytes(record)
-    seal = {"record": text.decode(), "sha256": sha256(text).hexdigest(), "sha256 of arrays": digest_of_arrays(arrays)}
-    return safetensors.numpy.save(arrays, seal)
+    seal = f"{sha256(text).hexdigest()} {digest_of_arrays(arrays)} {text.decode()}"
+    return safetensors.numpy.save(arrays, {"scratchnet": seal})
 
 
 def digest_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any
 
 import numpy as np
 
@@ -24,15 +23,11 @@ NAME, PREVIOUS = "checkpoint.scratchnet", "checkpoint.previous.scratchnet"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The epochs that a run has done, how far it is in the next one, and of how many training images it has them."""
+    """The epochs that a run has done, and how far it is in the next one."""
 
     metrics: Metrics
     progress: Progress
-    training_images: int
     finished: bool
-
-    def settings(self) -> dict[str, Any]:
-        return asdict(self.metrics.settings) | {"training_images": self.training_images}
 
     def possible_for(self, trainer: Trainer) -> bool:
         progress = self.progress
@@ -70,7 +65,8 @@ class Checkpoints:
 
     def save(self, result: Result, trainer: Trainer) -> None:
         """Write where the run stands; at every moment one good checkpoint has one of the two names."""
-        content = artifacts.tensors(self._of(result, trainer), trainer.state())
+        finished = _steps_done(trainer) == self.epochs * trainer.steps
+        content = artifacts.tensors(Checkpoint(result.metrics, trainer.progress, finished), trainer.state())
         artifacts.write(self.folder, {NAME: content}, {NAME: PREVIOUS} if self.current else {})
         if not self.current:  # then PREVIOUS is of an earlier run, or no longer needed
             (self.folder / PREVIOUS).unlink(missing_ok=True)
@@ -84,7 +80,7 @@ class Checkpoints:
         state, failures = trainer.state(), []
 
         def room(checkpoint: Checkpoint) -> int:
-            ours, theirs = self._of(result, trainer).settings(), checkpoint.settings()
+            ours, theirs = asdict(result.settings), asdict(checkpoint.metrics.settings)
             theirs["epochs"] = max(theirs["epochs"], ours["epochs"])  # there may be more of them
             if differing := differences(ours, theirs):
                 raise ScratchnetError(
@@ -119,10 +115,6 @@ class Checkpoints:
                 "remove them to start from the beginning, or choose another folder with --output"
             )
         note(f"no checkpoint in {self.folder}: starting from the beginning")
-
-    def _of(self, result: Result, trainer: Trainer) -> Checkpoint:
-        finished = _steps_done(trainer) == self.epochs * trainer.steps
-        return Checkpoint(result.metrics, trainer.progress, len(trainer.dataset.train), finished)
 
 
 def _steps_done(trainer: Trainer) -> int:

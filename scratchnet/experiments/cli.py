@@ -122,10 +122,9 @@ def _run(given: dict[str, Any]) -> tuple[Callable[[], int], Path]:
 def _study(given: dict[str, Any], command: str) -> tuple[Callable[[], int], Path]:
     """The same of a study."""
     _refuse(RUN, given, "with")
-    recipe, seed, seeds = (given.pop(*default) for default in (("recipe", "same-padding"), ("seed", 0), ("seeds", 3)))
+    defaults = {"recipe": "same-padding", "seed": 0, "seeds": 3, "jobs": None, "backend": BACKENDS[0], "quiet": False}
+    recipe, seed, seeds, jobs, backend, _ = (given.pop(name, default) for name, default in defaults.items())
     folder = given.pop("output", Path("studies", recipe))
-    jobs, backend = given.pop("jobs", None), given.pop("backend", BACKENDS[0])
-    given.pop("quiet", None)
     if jobs is not None:
         positive_integer(jobs, "jobs", "study")
     seeds = range(seed, seed + positive_integer(seeds, "seeds", "study"))

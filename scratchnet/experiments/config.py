@@ -19,7 +19,7 @@ DEVICES = "auto", "cpu", "gpu"
 PRECISIONS = "fp32", "tf32"
 ANNEAL: Literal["anneal"] = "anneal"
 Temperature = float | Literal["anneal"]
-FOUND = "device", "precision", "workers", "data", "data_digest"  # what a run may find out for itself
+FOUND = "device", "precision", "workers", "data", "data_digest", "training_images"  # what a run may find out for itself
 PUBLISHED = "epochs", "batch_size", "learning_rate", "temperature"  # what the reports tell of their settings
 OWNER = "experiment"
 
@@ -29,7 +29,7 @@ class Settings:
     """All that decides the figures of an experiment; ValueError names a setting that cannot be.
 
     As wishes, `device` and `data` may be "auto", `data` a path, and `precision` and `workers` None. In a result they
-    are what was found: `data` is the name of the data set then, and `data_digest` names its content.
+    are what was found: `data` is the name of the data set then, `data_digest` names its content, where that is known.
     """
 
     recipe: str
@@ -44,6 +44,7 @@ class Settings:
     workers: int | None = None
     data: str = "auto"
     data_digest: str = ""
+    training_images: int = 0
 
     @classmethod
     def of_report(cls, recipe: str, head: str) -> "Settings":

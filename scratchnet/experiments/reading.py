@@ -48,15 +48,15 @@ def read_tensors(
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_JSON_BYTES:
             raise ValueError("it is no safetensors file, and this version of scratchnet reads no other")
-        seal = msgspec.json.decode(file.read(length), type=dict[str, Any])["__metadata__"]
-        text = seal["record"].encode()
-        if sha256(text).hexdigest() != seal["sha256"]:
+        seal = msgspec.json.decode(file.read(length), type=dict[str, Any])["__metadata__"]["scratchnet"]
+        digest, arrays_digest, text = seal.split(" ", 2)
+        if sha256(text.encode()).hexdigest() != digest:
             raise ValueError("it is damaged in its header")
-        record = _record(text, kind)
+        record = _record(text.encode(), kind)
         _within(size - 8 - length, room(record), "bytes of arrays")
         file.seek(0)
         arrays = safetensors.numpy.load(file.read(size))
-        if digest_of_arrays(arrays) != seal["sha256 of arrays"]:
+        if digest_of_arrays(arrays) != arrays_digest:
             raise ValueError("it is damaged in its arrays")
         return record, arrays
 

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from scratchnet.data import Dataset, Split
+from scratchnet.data import Dataset
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments import artifacts
 from scratchnet.experiments.config import Settings
@@ -40,29 +39,30 @@ class Epoch:
 class Names:
     """What the classes and superclasses are called; there may be no superclasses."""
 
-    class_names: list[str]
-    superclass_names: list[str]
+    classes: list[str]
+    superclasses: list[str]
 
 
 @dataclass(frozen=True)
-class Predictions(Names):
+class Predictions:
     """The logits (N, classes) of the test split after the last epoch, and its labels (N,).
 
     `superclasses` gives each class its superclass; it is empty where there are none. ValueError for arrays that do not
     fit together.
     """
 
+    names: Names
     logits: np.ndarray
     labels: np.ndarray
     superclasses: np.ndarray
 
     @classmethod
-    def of(cls, logits: np.ndarray, dataset: Dataset, test: Split) -> "Predictions":
-        names = list(dataset.class_names), list(dataset.superclass_names)
-        return cls(*names, logits, test.labels, dataset.superclasses)
+    def of(cls, logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> "Predictions":
+        names = Names(list(dataset.class_names), list(dataset.superclass_names))
+        return cls(names, logits, labels, dataset.superclasses)
 
     def __post_init__(self) -> None:
-        classes, groups = len(self.class_names), len(self.superclass_names)
+        classes, groups = len(self.names.classes), len(self.names.superclasses)
         shapes = self.logits.shape, self.labels.shape, self.superclasses.shape
         if (
             shapes != ((len(self.labels), classes), (len(self.labels),), (classes if groups else 0,))
@@ -74,7 +74,7 @@ class Predictions(Names):
 
     def content(self) -> bytes:
         arrays = {"logits": self.logits, "labels": self.labels, "superclasses": self.superclasses}
-        return artifacts.tensors(Names(self.class_names, self.superclass_names), arrays)
+        return artifacts.tensors(self.names, arrays)
 
 
 @dataclass
@@ -115,8 +115,7 @@ class Result(Metrics):
             result = cls(**vars(read_json(folder / METRICS, Metrics)))
             if result.final is not None:
                 names, arrays = read_tensors(folder / PREDICTIONS, Names)
-                content: dict[str, Any] = vars(names) | arrays
-                result.predictions = Predictions(**content)
+                result.predictions = Predictions(names, **arrays)
             return result
         except (Damaged, TypeError, ValueError) as error:
             raise ScratchnetError(

@@ -1,6 +1,7 @@
 """One experiment: train as configured, evaluate after each epoch, and keep what is on disk complete at all times."""
 
 import platform
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ import scratchnet
 from scratchnet import Sequential
 from scratchnet.backend import Device, get_device
 from scratchnet.backend.noise import SAMPLING, gumbel, uniform
-from scratchnet.data import Dataset, Split, load_dataset
+from scratchnet.data import Dataset, load_dataset
 from scratchnet.errors import DataError, DeviceError, ScratchnetError
 from scratchnet.experiments import artifacts
 from scratchnet.experiments.checkpoint import Checkpoints
@@ -69,11 +70,11 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
         )
     artifacts.prepare(config.output)
     with artifacts.locked(config.output), postponed() as signals:
-        return _run(config, observer, device, dataset, dataset.test, signals)
+        return _run(config, observer, device, dataset, dataset.test.labels, signals)
 
 
 def _run(
-    config: Config, observer: Observer, device: Device, dataset: Dataset, test: Split, signals: list[int]
+    config: Config, observer: Observer, device: Device, dataset: Dataset, labels: np.ndarray, signals: list[int]
 ) -> Result:
     settings = config.settings
     _check_earlier_run(config.output, dataset.name)
@@ -91,17 +92,10 @@ def _run(
     with Trainer(
         network, head, optimizer, dataset, batch_size=settings.batch_size, seed=settings.seed, workers=workers
     ) as trainer:
-        dataset, test = trainer.dataset, trainer.dataset.test  # in shared memory; what was read from the disk can go
-        found = replace(
-            settings,
-            batch_size=trainer.batch_size,
-            device=device.name,
-            precision=device.precision,
-            workers=trainer.workers,
-            data=dataset.name,
-            data_digest=getattr(dataset, "digest", ""),
-        )
-        result = Result(found, _versions(device))
+        dataset = trainer.dataset  # the same images in shared memory; those read from the disk can go
+        found = replace(settings, batch_size=trainer.batch_size, workers=trainer.workers, data=dataset.name)
+        found = replace(found, training_images=len(dataset.train), data_digest=getattr(dataset, "digest", ""))
+        result = Result(replace(found, device=device.name, precision=device.precision), _versions(device))
         if config.resume:
             checkpoints.load(result, trainer, observer.note)
 
@@ -118,7 +112,7 @@ def _run(
         for epoch in range(len(result.epochs) + 1, settings.epochs + 1):
             trained = trainer.train_epoch(epoch, on_step)
             logits = trainer.predict("test")
-            evaluation = _evaluate(logits, test.labels, settings.seed, epoch)
+            evaluation = _evaluate(logits, labels, settings.seed, epoch)
             record = Epoch(
                 epoch=epoch,
                 seconds=trained.seconds,
@@ -130,7 +124,7 @@ def _run(
             )
             result.epochs.append(record)
             if epoch == settings.epochs:
-                result.final, result.predictions = evaluation.figures, Predictions.of(logits, dataset, test)
+                result.final, result.predictions = evaluation.figures, Predictions.of(logits, labels, dataset)
             _save(config.output, result, evaluation, network)
             observer.epoch(record)
     try:
@@ -157,15 +151,13 @@ def _choose_device(name: str, observer: Observer, precision: str | None = None) 
 
 def _check_earlier_run(folder: Path, data: str) -> None:
     """Data "auto" may mean another data set than last time, whose files must not be lost to it."""
-    try:
+    with suppress(Damaged):  # there is no such file, or it is not of a run
         earlier = read_json(folder / METRICS, Metrics).settings.data
-    except Damaged:
-        return  # there is no such file, or it is not of a run
-    if earlier != data:
-        raise ScratchnetError(
-            f"{folder} has the files of a run on {printable(earlier, 40)}, which this one on {data} would replace: "
-            "choose another folder with --output"
-        )
+        if earlier != data:
+            raise ScratchnetError(
+                f"{folder} has the files of a run on {printable(earlier, 40)}, which this one on {data} would replace: "
+                "choose another folder with --output"
+            )
 
 
 def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> Evaluation:

@@ -68,12 +68,9 @@ def write_report(folder: Path, results: Sequence[Result], command: str) -> None:
 
 def page(form: str, study: Study, command: str, pictures: Mapping[str, bytes], missing: str = "") -> str:
     """The report in a form, "md" or "html"; without a picture, `missing` says why."""
+    files = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=form == "html",
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=files, autoescape=form == "html", undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"plain": _plain, "base64": _base64, "spread": _spread}
     text = environment.get_template("report.j2").render(

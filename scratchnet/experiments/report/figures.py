@@ -73,7 +73,7 @@ def curves(*groups: Group, alone: bool = False) -> Figure:
         report = result.settings.report if alone and result.comparable else group.report
         for axes, name, scale, style, evaluation in lines if alone else lines[:-1]:
             color = GRAY if name == "train_accuracy" else COLORS[group.settings.head]
-            epochs, values = np.arange(1, group.epochs + 1), scale * group.history(name)
+            epochs, values = np.arange(1, group.settings.epochs + 1), scale * group.history(name)
             axes.plot(epochs, values.mean(axis=0), style, color=color, label=group.name + evaluation, markersize=3)
             axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, linewidth=0)
             if report and (curve := report.curve(name)):
@@ -104,13 +104,13 @@ def class_confusion(group: Group) -> Figure:
     """The same of all classes by name, or in the order of their superclasses with the names of those."""
     figure, (axes,) = _panels(1, 9, width=8)
     predictions, counts = group.runs[0].predictions, np.sum([run.confusion for run in group.runs], axis=0)
-    names, middles = predictions.class_names, np.arange(len(counts), dtype=float)
+    names, middles = predictions.names.classes, np.arange(len(counts), dtype=float)
     if group.kind == "superclass":
         order = np.argsort(predictions.superclasses, kind="stable")
         counts, superclasses = counts[np.ix_(order, order)], predictions.superclasses[order]
         starts = np.flatnonzero(np.diff(superclasses, prepend=-1))
         middles = (starts + np.append(starts[1:], len(superclasses)) - 1) / 2
-        names = [predictions.superclass_names[index] for index in superclasses[starts]]
+        names = [predictions.names.superclasses[index] for index in superclasses[starts]]
         for edge in starts[1:] - 0.5:
             axes.axhline(edge, color="white", linewidth=0.3)
             axes.axvline(edge, color="white", linewidth=0.3)

@@ -47,7 +47,7 @@ class Run:
         labels, predicted = self.predictions.labels, self.predictions.logits.argmax(axis=1)
         log_probabilities = log_softmax(self.predictions.logits)
         log_likelihood, right = log_probabilities[np.arange(len(labels)), labels], predicted == labels
-        classes = np.arange(len(self.predictions.class_names))
+        classes = np.arange(len(self.predictions.names.classes))
         self.images = {ARGMAX: 100.0 * right, EXPECTED: 100 * np.exp(log_likelihood), CROSS_ENTROPY: -log_likelihood}
         self.reliability = reliability(np.exp(log_probabilities.max(axis=1)), right)
         self.values = {measure: float(values.mean()) for measure, values in self.images.items()}
@@ -87,10 +87,6 @@ class Difference:
     def known(self) -> bool:
         """Whether there is an interval."""
         return not isnan(self.low)
-
-    @property
-    def size(self) -> str:
-        return f"{abs(self.mean):.{self.measure.digits}f}"
 
     @property
     def signed(self) -> str:
@@ -145,17 +141,13 @@ class Group:
         return of.temperature == Settings.of_report(of.recipe, of.head).temperature
 
     @property
-    def epochs(self) -> int:
-        return len(self.runs[0].result.epochs)
-
-    @property
     def report(self) -> Report | None:
         """What was published, where it was of the same data set and settings."""
         return self.settings.report if self.runs[0].result.comparable and not self.settings.departures() else None
 
     @property
     def kind(self) -> str:
-        return "superclass" if self.runs[0].predictions.superclass_names else "class"
+        return "superclass" if self.runs[0].predictions.names.superclasses else "class"
 
     def values(self, measure: Measure) -> np.ndarray:
         return np.array([run.values[measure] for run in self.runs])
@@ -179,9 +171,9 @@ class Group:
         """Names and counts of the confusion matrix over all seeds: of superclasses, or of classes where none are."""
         predictions, counts = self.runs[0].predictions, sum(run.confusion for run in self.runs)
         if self.kind == "class":
-            return readable(predictions.class_names), counts
-        member = np.eye(len(predictions.superclass_names), dtype=int)[predictions.superclasses]
-        return readable(predictions.superclass_names), member.T @ counts @ member
+            return readable(predictions.names.classes), counts
+        member = np.eye(len(predictions.names.superclasses), dtype=int)[predictions.superclasses]
+        return readable(predictions.names.superclasses), member.T @ counts @ member
 
 
 def group(results: Iterable[Result]) -> list[Group]:
@@ -220,7 +212,7 @@ class Pair(NamedTuple):
 
     def early(self) -> Difference:
         """By argmax, after as many epochs as both have."""
-        last = min(group.epochs for group in self) - 1
+        last = min(group.settings.epochs for group in self) - 1
         first, second = (100 * group.history("test_accuracy")[:, last] for group in self)
         return difference(second - first, ARGMAX)
 
@@ -232,6 +224,6 @@ class Pair(NamedTuple):
         """Those that differ most: the name, both F1 (a value a seed), and the difference of their means."""
         f1 = [group.f1() for group in self]
         away = f1[1].mean(axis=0) - f1[0].mean(axis=0)
-        names = readable(self.first.runs[0].predictions.class_names)
+        names = readable(self.first.runs[0].predictions.names.classes)
         chosen = np.argsort(-np.abs(away), kind="stable")[:most]
         return [(names[index], [values[:, index] for values in f1], float(away[index])) for index in chosen]

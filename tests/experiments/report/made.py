@@ -9,7 +9,7 @@ import numpy as np
 from scratchnet.experiments import Result
 from scratchnet.experiments.config import Settings, Temperature
 from scratchnet.experiments.metrics import evaluate
-from scratchnet.experiments.result import Epoch, Predictions
+from scratchnet.experiments.result import Epoch, Names, Predictions
 
 IMAGES = 1000
 WICKED = "<b>&|_`*"  # the name of a class that must not be taken for markup
@@ -56,7 +56,7 @@ def result(
         versions={"python": "3.x", "platform": "made up"},
         epochs=history,
         final=final,
-        predictions=Predictions(names, supernames, logits, labels, superclasses),
+        predictions=Predictions(Names(names, supernames), logits, labels, superclasses),
     )
 
 
