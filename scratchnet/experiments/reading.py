@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +16,9 @@ from scratchnet.experiments.artifacts import digest_of_arrays
 
 MAX_JSON_BYTES = 4_000_000  # of a metrics.json, or a header, either of which has 300 bytes an epoch
 MAX_ARRAY_BYTES = 400_000_000  # a hundred million weights; the reports' networks have less than one million
+class Seal(TypedDict):
+    scratchnet: str
+Header = TypedDict("Header", {"__metadata__": Seal})
 Record = TypeVar("Record")
 
 
@@ -48,8 +51,8 @@ def read_tensors(
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_JSON_BYTES:
             raise ValueError("it is no safetensors file, and this version of scratchnet reads no other")
-        seal = msgspec.json.decode(file.read(length), type=dict[str, Any])["__metadata__"]["scratchnet"]
-        digest, arrays_digest, text = seal.split(" ", 2)
+        seal = msgspec.json.decode(file.read(length), type=Header)["__metadata__"]
+        digest, arrays_digest, text = seal["scratchnet"].split(" ", 2)
         if sha256(text.encode()).hexdigest() != digest:
             raise ValueError("it is damaged in its header")
         record = _record(text.encode(), kind)

@@ -52,22 +52,8 @@ def _valid_padding(num_classes: int) -> list[Layer]:
     ]  # fmt: skip
 
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="same-padding",
-            layers=_same_padding,
-            batch_size=64,
-            temperature=0.5,
-            reports=PUBLISHED["same-padding"],
-        ),
-        Recipe(
-            name="valid-padding",
-            layers=_valid_padding,
-            batch_size=32,
-            temperature=1.0,
-            reports=PUBLISHED["valid-padding"],
-        ),
-    )
-}
+_ALL = (
+    Recipe("same-padding", _same_padding, batch_size=64, temperature=0.5, reports=PUBLISHED["same-padding"]),
+    Recipe("valid-padding", _valid_padding, batch_size=32, temperature=1.0, reports=PUBLISHED["valid-padding"]),
+)
+RECIPES = {recipe.name: recipe for recipe in _ALL}

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from scratchnet.backend import Clock, Memory, Program, get_device
 from scratchnet.data import Dataset, load_dataset
 from scratchnet.experiments.recipes import RECIPES, Recipe
-from scratchnet.experiments.report.figures import COLORS, png
+from scratchnet.experiments.report.figures import color_of, png
 from scratchnet.heads import HEADS, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from scratchnet.layers.layer import whole
 from scratchnet.optimizers import Adam
@@ -120,10 +120,11 @@ def figure(times: Sequence[HeadTime]) -> bytes:
 
     drawing = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = drawing.subplots()
-    for head, color in COLORS.items():
+    for head in HEADS:
         rows = [(time.classes, time.low, time.milliseconds, time.high) for time in times if time.head == head]
         classes, low, medians, high = np.array(rows).T
-        axes.errorbar(classes, medians, (medians - low, high - medians), fmt="o-", capsize=3, color=color, label=head)
+        bars, color = (medians - low, high - medians), color_of(head)
+        axes.errorbar(classes, medians, bars, fmt="o-", capsize=3, color=color, label=head)
     axes.set(xscale="log", yscale="log", xlabel="classes", ylabel="forward and backward (ms)")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0, frameon=False)

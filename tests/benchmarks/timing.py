@@ -69,7 +69,7 @@ def serve_steps(pipe: Connection, make_step: MakeStep) -> None:
 
 
 def time_works(works: Sequence[Callable[[], None]], seconds: float) -> np.ndarray:
-    """Milliseconds in this process, a row a round and a column a work; MIN_ROUNDS rounds or more, for about `seconds`."""
+    """Milliseconds in this process, a row a round and a column a work, for about `seconds`."""
     rounds: list[list[float]] = []
     end = time.perf_counter() + seconds
     while len(rounds) < MIN_ROUNDS or time.perf_counter() < end:

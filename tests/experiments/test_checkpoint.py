@@ -239,8 +239,9 @@ def test_a_number_that_is_not_finite(number: str, saved: tuple[Run, Any, Any]) -
 @pytest.mark.parametrize(
     "change",
     [
-        {"seed": -1}, {"seed": None}, {"recipe": "r"}, {"head": "h"}, {"temperature": 1.0}, {"epochs": 0}, {"device": 1},
-        {"workers": "2"}, {"data": None}, {"training_images": 1.5}, {"data_digest": []}, {"colour": "red"},
+        {"seed": -1}, {"seed": None}, {"recipe": "r"}, {"head": "h"}, {"temperature": 1.0}, {"epochs": 0},
+        {"device": 1}, {"workers": "2"}, {"data": None}, {"training_images": 1.5}, {"data_digest": []},
+        {"colour": "red"},
     ],
     ids=str,
 )  # fmt: skip
@@ -321,5 +322,6 @@ def test_a_checkpoint_of_an_earlier_version_is_refused(run: Run) -> None:
 def test_a_run_on_other_data_is_refused(setting: str, value: Any, saved: tuple[Run, Any, Any]) -> None:
     run, *_ = saved
     run.result.settings = replace(run.result.settings, **{setting: value})
-    with pytest.raises(ScratchnetError, match=rf"settings .* differ: {setting.replace('_', ' ')} {value} \(.*\); give the"):
+    difference = rf"{setting.replace('_', ' ')} {value} \(.*\)"
+    with pytest.raises(ScratchnetError, match=rf"settings .* differ: {difference}; give the same"):
         run.load()

@@ -78,3 +78,27 @@ def test_departures_from_the_report() -> None:
         "learning rate 0.01 (0.001)",
         "temperature anneal (1.0)",
     ]
+
+
+def test_a_head_is_given_what_its_constructor_takes(third_head: str) -> None:
+    settings = configure(head=third_head).settings
+    assert (settings.temperature, settings.epochs, settings.report) == (None, 10, None)
+    assert settings.departures() == []
+    head = settings.make_head(DATASET)
+    assert head.classes == DATASET.num_classes
+    assert head.superclasses is DATASET.superclasses
+
+
+def test_a_temperature_is_refused_for_every_head_without_one(third_head: str) -> None:
+    with pytest.raises(ValueError, match=r"no meaning with head 'third': leave it out, or choose head 'gumbel'$"):
+        configure(head=third_head, temperature=0.5)
+
+
+def test_an_unknown_setting_is_an_error() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        configure(colour="red")
+
+
+def test_what_is_none_is_as_in_the_report() -> None:
+    nothing = dict.fromkeys(["temperature", "seed", "epochs", "batch_size", "learning_rate", "device", "data"])
+    assert configure("valid-padding", "gumbel", **nothing) == configure("valid-padding", "gumbel")

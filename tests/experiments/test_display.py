@@ -9,7 +9,6 @@ from scratchnet.experiments import RECIPES, Result
 from scratchnet.experiments.config import Settings
 from scratchnet.experiments.display import final_block
 
-
 FOLDER = Path("there")
 FINAL = {
     "accuracy": 0.41234, "precision": 0.42, "recall": 0.43, "f1": 0.44, "accuracy_sampled": 0.31,

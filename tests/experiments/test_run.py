@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,15 +19,17 @@ from scratchnet.data import Dataset, load_dataset
 from scratchnet.errors import DataError, DeviceError, ScratchnetError, TrainingError
 from scratchnet.experiments import RECIPES, Config, Observer, configure, run, run_experiment
 from scratchnet.experiments.config import Settings
+from scratchnet.experiments.display import final_block
 from scratchnet.experiments.metrics import evaluate
 from scratchnet.experiments.reading import read_tensors
-from scratchnet.experiments.result import Epoch
+from scratchnet.experiments.result import Epoch, Result
 from scratchnet.network import Sequential
 from tests.experiments.report import made
 
 DIGITS: dict[str, Any] = {"data": "digits", "device": "cpu", "workers": 1, "epochs": 1}
 EVERY_EPOCH = [".lock", "checkpoint.scratchnet", "confusion.csv", "history.csv", "metrics.json", "weights.safetensors"]
-FILES = sorted([*EVERY_EPOCH, "checkpoint.previous.scratchnet", "confusion.png", "curves.png", "predictions.safetensors"])
+AT_THE_END = ["confusion.png", "curves.png", "predictions.safetensors"]
+FILES = sorted([*EVERY_EPOCH, *AT_THE_END, "checkpoint.previous.scratchnet"])
 OF_DIGITS = made.result(classes=10).files()["metrics.json"]
 
 
@@ -221,6 +223,43 @@ def test_nothing_is_created_for_data_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         run_experiment(configure(data=str(tmp_path / "nowhere"), device="cpu", output=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_data_without_a_test_split_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    untested: Any = replace(load_dataset("digits"), test=None)  # type: ignore[arg-type]
+    monkeypatch.setattr(run, "load_dataset", lambda *arguments, **options: untested)
+    with pytest.raises(DataError, match=r"digits has no test split, .* is evaluated: name other data with --data"):
+        run_experiment(configure(**DIGITS, output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True, eq=False)
+class Known(Dataset):
+    """A data set that knows its content."""
+
+    digest: str = ""
+
+
+def test_a_run_names_the_data_it_saw_and_goes_on_with_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(digest: str) -> None:
+        dataset = Known(**vars(load_dataset("digits")) | {"digest": digest})
+        monkeypatch.setattr(run, "load_dataset", lambda *arguments, **options: dataset)
+
+    known("3f2a")
+    result = run_experiment(configure(**DIGITS, output=tmp_path))
+    assert result.settings.data_digest == "3f2a"
+    assert result.settings.training_images == 1442
+    assert Result.read(tmp_path).settings == result.settings
+    known("77b0")
+    with pytest.raises(ScratchnetError, match=r"whose settings .* differ: data digest 77b0 \(3f2a\); give the same"):
+        run_experiment(configure(**DIGITS | {"epochs": 2}, output=tmp_path, resume=True))
+
+
+def test_a_head_without_a_report_can_be_trained(tmp_path: Path, third_head: str) -> None:
+    result = run_experiment(configure(head=third_head, **DIGITS, output=tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted([*EVERY_EPOCH, *AT_THE_END])
+    assert Result.read(tmp_path).settings == result.settings
+    assert "No report has figures of the head third" in final_block(result, tmp_path)
 
 
 def test_folder_is_checked_before_training(tmp_path: Path) -> None:

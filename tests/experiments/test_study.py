@@ -40,6 +40,15 @@ def test_the_plan_has_every_case_once(tmp_path: Path) -> None:
     assert len({config.output for config in configs}) == len(configs)
 
 
+def test_the_plan_compares_softmax_with_the_heads_that_are_given(tmp_path: Path, third_head: str) -> None:
+    configs = plan(["same-padding"], [0], tmp_path, heads=[third_head, "softmax"])
+    assert [config.settings.head for config in configs] == ["softmax", third_head]
+    configs = plan(["same-padding"], [0], tmp_path, heads=["gumbel", third_head], temperature_study="same-padding")
+    tempered = [config.settings.temperature for config in configs if config.settings.head == "gumbel"]
+    assert tempered == [0.5, 0.1, 1.0, 2.0, "anneal"]
+    assert [config.settings.head for config in configs if config.settings.head != "gumbel"] == ["softmax", third_head]
+
+
 def test_a_study_gives_what_single_runs_give_and_does_no_run_twice(tmp_path: Path) -> None:
     configs = pair(tmp_path)
     results = run_study(configs, jobs=2)
@@ -57,7 +66,7 @@ def test_a_study_gives_what_single_runs_give_and_does_no_run_twice(tmp_path: Pat
 def test_a_finished_run_with_other_settings_is_not_replaced(tmp_path: Path) -> None:
     config = configure("valid-padding", output=tmp_path / "runs" / "valid-padding-softmax-seed0", **SETTINGS)
     run_experiment(config)
-    with pytest.raises(ScratchnetError, match=r"differ from this study's: batch size 128 \(256\); choose another folder"):
+    with pytest.raises(ScratchnetError, match=r"differ from this study's: batch size 128 \(256\); choose"):
         run_study(plan(["valid-padding"], [0], tmp_path, **SETTINGS | {"batch_size": 128}))
 
 
@@ -66,6 +75,10 @@ def test_one_data_set_for_all(tmp_path: Path) -> None:
     path = configs[0].output / "metrics.json"
     path.write_text(path.read_text().replace('"digits"', '"cifar100"'))
     with pytest.raises(ScratchnetError, match="are on cifar100 and digits: name one data set"):
+        run_study(configs)
+    text = path.read_text().replace('"cifar100"', '"digits"')
+    path.write_text(text.replace('"data_digest": ""', '"data_digest": "3f"'))
+    with pytest.raises(ScratchnetError, match="are on digits and digits 3f: name one data set"):
         run_study(configs)
 
 
@@ -82,6 +95,9 @@ def test_a_failing_run_stops_no_other(tmp_path: Path) -> None:
     ("wrong", "sentence"),
     [
         (["--seeds", 2], "--seeds has no meaning without --compare"),
+        (["--heads", "gumbel"], "--heads has no meaning without --compare"),
+        (["--compare", "--heads", "sigmoid"], "argument --heads: invalid choice: 'sigmoid'"),
+        (["--compare", "--temperature", 1], "--temperature has no meaning with --compare"),
         (["--compare", "--head", "gumbel"], "--head has no meaning with --compare"),
         (["--recipe", "all"], "recipe is 'all'"),
         (["--compare", "--seeds", 0], "seeds is 0"),

@@ -72,8 +72,9 @@ def test_what_a_reader_must_not_do_is_noticed(tmp_path: Path, act: object) -> No
 
 NAMES = Names(["é", "bc"], [])
 ARRAYS = {
-    "conv2d/kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "scalar": np.array(1.5), "none": np.zeros((0, 2)),
-    "fortran": np.asfortranarray(np.eye(2, 3, 1)), "strided": np.arange(6)[::2], "yes": np.array([True, False]),
+    "conv2d/kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "scalar": np.array(1.5),
+    "none": np.zeros((0, 2)), "fortran": np.asfortranarray(np.eye(2, 3, 1)), "strided": np.arange(6)[::2],
+    "yes": np.array([True, False]),
 }  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def test_every_change_is_noticed(kind: str, tmp_path: Path) -> None:
     }[kind]  # fmt: skip
     assert content.count(old) == 1
     path.write_bytes(content.replace(old, new))
-    with pytest.raises(Damaged, match=r"a\.safetensors cannot be read .it is damaged in its .*: put it back intact, or"):
+    with pytest.raises(Damaged, match=r"a\.safetensors cannot be read .it is damaged in its .*: put it back intact"):
         read_tensors(path, Names)
 
 
@@ -112,7 +113,7 @@ def test_other_safetensors_and_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match=r"a cannot be read \(it is no safetensors file, and this version of scratchnet "):
         read_tensors(path, Names)
     path.write_bytes(save({"a": np.zeros(3)}))
-    with pytest.raises(Damaged, match=r"a cannot be read \(KeyError: '__metadata__'\): put it back intact, or remove it"):
+    with pytest.raises(Damaged, match=r"a cannot be read \(.*missing required field `__metadata__`\): put it back"):
         read_tensors(path, Names)
 
 
@@ -145,7 +146,8 @@ def test_json_that_is_refused(tmp_path: Path, text: str) -> None:
         {"settings": {"temperature": [1]}}, {"settings": {"temperature": None}}, {"settings": {"recipe": "none"}},
         {"settings": {"more": 1}}, {"versions": ["2.4"]}, {"versions": {"numpy": 2}}, {"epochs": [5]},
         {"epochs": {}, "final": 1}, {"epochs": [{"epoch": 1}]}, {"epochs": []}, {"final": {}},
-        {"final": {"accuracy": 1.0}}, {"final": None, "predictions": 1, "epochs": 0}, {"predictions": None}, {"more": 1},
+        {"final": {"accuracy": 1.0}}, {"final": None, "predictions": 1, "epochs": 0}, {"predictions": None},
+        {"more": 1},
     ],
     ids=str,
 )  # fmt: skip

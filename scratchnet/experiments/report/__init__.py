@@ -72,7 +72,7 @@ def page(form: str, study: Study, command: str, pictures: Mapping[str, bytes], m
     environment = jinja2.Environment(
         loader=files, autoescape=form == "html", undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"plain": _plain, "base64": _base64, "spread": _spread}
+    environment.filters |= {"plain": _plain, "base64": lambda content: b64encode(content).decode(), "spread": _spread}
     text = environment.get_template("report.j2").render(
         form=f"{form}.j2", study=study, command=command, pictures=pictures, missing=missing, **vars(statistics)
     )
@@ -82,10 +82,6 @@ def page(form: str, study: Study, command: str, pictures: Mapping[str, bytes], m
 def _plain(text: object) -> str:
     """Text that Markdown shows as it is, on one line."""
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escape(" ".join(str(text).split()), quote=False))
-
-
-def _base64(content: bytes) -> str:
-    return b64encode(content).decode()
 
 
 def _spread(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +17,11 @@ if TYPE_CHECKING:
 
 BLUE, VERMILION = "#0072b2", "#d55e00"
 OKABE_ITO = BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9"  # which all can tell
-COLORS = dict(zip(HEADS, cycle(OKABE_ITO), strict=False))
 GRAY = "#555555"
+
+
+def color_of(head: str) -> str:
+    return OKABE_ITO[list(HEADS).index(head) % len(OKABE_ITO)]
 
 
 def of_run(run: Run) -> dict[str, bytes]:
@@ -72,7 +74,7 @@ def curves(*groups: Group, alone: bool = False) -> Figure:
         result = group.runs[0].result
         report = result.settings.report if alone and result.comparable else group.report
         for axes, name, scale, style, evaluation in lines if alone else lines[:-1]:
-            color = GRAY if name == "train_accuracy" else COLORS[group.settings.head]
+            color = GRAY if name == "train_accuracy" else color_of(group.settings.head)
             epochs, values = np.arange(1, group.settings.epochs + 1), scale * group.history(name)
             axes.plot(epochs, values.mean(axis=0), style, color=color, label=group.name + evaluation, markersize=3)
             axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, linewidth=0)
@@ -132,7 +134,7 @@ def class_f1(pair: Pair) -> Figure:
     """A dot for each class: its mean F1 with the first head across, with the second up."""
     figure, (axes,) = _panels(1, 4.5)
     axes.axline((0, 0), slope=1, color=GRAY, linewidth=1)
-    color = COLORS[pair.second.settings.head]
+    color = color_of(pair.second.settings.head)
     axes.plot(*(group.f1().mean(axis=0) for group in pair), "o", color=color, alpha=0.7)
     axes.set(xlabel=f"F1 with {pair.first.name}", ylabel=f"F1 with {pair.second.name}", aspect="equal")
     return figure
@@ -143,7 +145,7 @@ def calibration(*groups: Group) -> Figure:
     figure, (diagram, share) = _panels(2, 6.5)
     diagram.plot([0, 1], [0, 1], color=GRAY, linewidth=1, label="calibrated")
     for group in groups:
-        color = COLORS[group.settings.head]
+        color = color_of(group.settings.head)
         counts, confidence, accuracy = np.swapaxes([run.reliability for run in group.runs], 0, 1)
         total = counts.sum(axis=0)
         some = total > 0

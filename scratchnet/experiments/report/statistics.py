@@ -163,10 +163,6 @@ class Group:
         """A row a run, a column a class."""
         return np.array([run.f1 for run in self.runs])
 
-    def noise(self) -> Difference:
-        """What leaving the noise on does to the expected accuracy."""
-        return difference(self.values(EXPECTED) - self.values(ARGMAX), ACCURACY)
-
     def confusion(self) -> tuple[list[str], np.ndarray]:
         """Names and counts of the confusion matrix over all seeds: of superclasses, or of classes where none are."""
         predictions, counts = self.runs[0].predictions, sum(run.confusion for run in self.runs)
@@ -216,8 +212,8 @@ class Pair(NamedTuple):
         first, second = (100 * group.history("test_accuracy")[:, last] for group in self)
         return difference(second - first, ARGMAX)
 
-    def unlike(self) -> Difference:
-        """With the noise on for the second group alone."""
+    def noise_on_second(self) -> Difference:
+        """Of what is to be expected with the noise on for the second group alone, from the argmax of the first."""
         return difference(self.second.values(EXPECTED) - self.first.values(ARGMAX), ACCURACY)
 
     def classes(self, most: int = 10) -> list[tuple[str, list[np.ndarray], float]]:
