@@ -56,7 +56,7 @@ def test_curves_of_the_report(recipe: str, head: str, in_loss: bool, evaluation:
     report = RECIPES[recipe].reports[head]
     loss, accuracy = curves_of(result_of(recipe, head))
     name = f"{report.source}, {head}"
-    assert set(loss) == {head, name} if in_loss else {head}
+    assert set(loss) == ({head, name} if in_loss else {head})
     assert not in_loss or loss[name][1] == list(report.test_loss)
     epochs, values = accuracy[f"{name}, {evaluation}"]
     assert epochs == list(range(first, first + 10))
