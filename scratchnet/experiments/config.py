@@ -20,7 +20,7 @@ PRECISIONS = "fp32", "tf32"
 ANNEAL: Literal["anneal"] = "anneal"
 Temperature = float | Literal["anneal"]
 FOUND = "device", "precision", "workers", "data", "data_digest", "training_images"  # what a run may find out for itself
-PUBLISHED = "epochs", "batch_size", "learning_rate", "temperature"  # what the reports tell of their settings
+REPORTED = "epochs", "batch_size", "learning_rate", "temperature"  # what the reports tell of their settings
 OWNER = "experiment"
 
 
@@ -29,7 +29,8 @@ class Settings:
     """All that decides the figures of an experiment; ValueError names a setting that cannot be.
 
     As wishes, `device` and `data` may be "auto", `data` a path, and `precision` and `workers` None. In a result they
-    are what was found: `data` is the name of the data set then, `data_digest` names its content, where that is known.
+    are what was found: `data` is the name of the data set then, with the number of its `training_images`, and
+    `data_digest` names its content, where that is known.
     """
 
     recipe: str
@@ -86,7 +87,7 @@ class Settings:
     def departures(self) -> list[str]:
         """The settings that differ from the report's, as "name ours (theirs)"."""
         theirs = asdict(Settings.of_report(self.recipe, self.head))
-        return differences({name: getattr(self, name) for name in PUBLISHED}, theirs)
+        return differences({name: getattr(self, name) for name in REPORTED}, theirs)
 
     def make_head(self, dataset: Dataset) -> Any:
         """The head, built with those of the values below that its constructor takes."""

@@ -16,9 +16,7 @@ from scratchnet.experiments.artifacts import digest_of_arrays
 
 MAX_JSON_BYTES = 4_000_000  # of a metrics.json, or a header, either of which has 300 bytes an epoch
 MAX_ARRAY_BYTES = 400_000_000  # a hundred million weights; the reports' networks have less than one million
-class Seal(TypedDict):
-    scratchnet: str
-Header = TypedDict("Header", {"__metadata__": Seal})
+Header = TypedDict("Header", {"__metadata__": dict[str, str]})  # what matters here of a safetensors file's
 Record = TypeVar("Record")
 
 
