@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments.config import Config, configure
+from scratchnet.experiments.recipes import RECIPES
 from scratchnet.experiments.result import Result
 from scratchnet.experiments.run import run_experiment
 from scratchnet.experiments.study import plan, run_study
@@ -47,6 +49,12 @@ def test_the_plan_compares_softmax_with_the_heads_that_are_given(tmp_path: Path,
     tempered = [config.settings.temperature for config in configs if config.settings.head == "gumbel"]
     assert tempered == [0.5, 0.1, 1.0, 2.0, "anneal"]
     assert [config.settings.head for config in configs if config.settings.head != "gumbel"] == ["softmax", third_head]
+
+
+def test_all_heads_of_a_recipe_without_reports_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "same-padding", replace(RECIPES["same-padding"], reports={}))
+    configs = plan(["same-padding"], [0], tmp_path)
+    assert [(config.settings.head, config.settings.epochs) for config in configs] == [("softmax", 10), ("gumbel", 10)]
 
 
 def test_a_study_gives_what_single_runs_give_and_does_no_run_twice(tmp_path: Path) -> None:

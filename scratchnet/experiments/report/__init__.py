@@ -68,10 +68,10 @@ def write_report(folder: Path, results: Sequence[Result], command: str) -> None:
 
 def page(form: str, study: Study, command: str, pictures: Mapping[str, bytes], missing: str = "") -> str:
     """The report in a form, "md" or "html"; without a picture, `missing` says why."""
-    files = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
-        loader=files, autoescape=form == "html", undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=form == "html", extensions=["jinja2.ext.do"],
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters |= {"plain": _plain, "base64": lambda content: b64encode(content).decode(), "spread": _spread}
     text = environment.get_template("report.j2").render(
         form=f"{form}.j2", study=study, command=command, pictures=pictures, missing=missing, **vars(statistics)
