@@ -9,7 +9,7 @@ from scratchnet.data import Dataset
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments import artifacts
 from scratchnet.experiments.config import Settings
-from scratchnet.experiments.reading import Damaged, read_json, read_tensors
+from scratchnet.experiments.reading import Damaged, printable, read_json, read_tensors
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.safetensors"
 SCORES = "accuracy", "precision", "recall", "f1"
@@ -119,7 +119,7 @@ class Result(Metrics):
             return result
         except (Damaged, TypeError, ValueError) as error:
             raise ScratchnetError(
-                f"{folder} does not hold the files of a run ({getattr(error, 'reason', error)}): "
+                f"{folder} does not hold the files of a run ({printable(getattr(error, 'reason', error), 200)}): "
                 "remove the folder, and the run can be repeated"
             ) from error
 

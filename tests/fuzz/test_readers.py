@@ -178,8 +178,9 @@ def test_a_result_may_have_figures_of_a_later_version(tmp_path: Path) -> None:
         {"labels": np.array([0.0, 1.0])}, {"logits": np.array([[0, np.nan], [1, 0]])}, {"logits": np.zeros(2)},
         {"classes": ["a"]}, {"classes": [1, 2]}, {"superclasses": np.array([0, 1])}, {"superclasses": np.array([0])},
         {"groups": []}, {"more": np.zeros(2)}, {"logits": None},
+        {"\x1b[2J" + 9000 * "l": np.zeros(2)},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda change: next(iter(change))[:12].encode("unicode_escape").decode(),
 )  # fmt: skip
 def test_predictions_that_do_not_fit_together(tmp_path: Path, change: dict[str, Any]) -> None:
     reader = READERS[PREDICTIONS]
@@ -188,8 +189,10 @@ def test_predictions_that_do_not_fit_together(tmp_path: Path, change: dict[str, 
     record = {"classes": change.pop("classes", names.classes), "superclasses": change.pop("groups", names.superclasses)}
     kept = {name: array for name, array in (arrays | change).items() if array is not None}
     write(tmp_path, {reader.file: tensors(record, kept)})
-    with pytest.raises(ScratchnetError, match=r"does not hold the files of a run .*: remove the folder, and"):
+    with pytest.raises(ScratchnetError, match=r"does not hold the files of a run .*: remove the folder, and") as caught:
         Result.read(tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("read", [read_json, read_tensors])
