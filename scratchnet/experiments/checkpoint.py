@@ -7,7 +7,6 @@ this run's network needs.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from math import isfinite
 
 import numpy as np
 
@@ -30,12 +29,12 @@ class Checkpoint:
     finished: bool
 
     def possible_for(self, trainer: Trainer) -> bool:
+        """Whether this trainer may come there; that all numbers are finite, its reader has seen to."""
         progress = self.progress
         return (
             progress.epoch == len(self.metrics.epochs) + 1 <= self.metrics.settings.epochs
             and 1 <= progress.steps <= trainer.steps
             and 0 <= progress.correct <= progress.steps * trainer.batch_size
-            and isfinite(progress.loss)
             and progress.seconds >= 0
         )
 
