@@ -1,5 +1,6 @@
 """What every head is: a layer at the end of training, from a network's outputs and labels to a loss."""
 
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ class Head(Layer):
     """
 
     name: str
+    classes: int  # for how many there are scores: as many as outputs, unless its constructor is told
     draws_noise = False
     noise_stream = HEAD
 
@@ -43,11 +45,6 @@ class Head(Layer):
         """How many outputs a network needs for so many classes; None if any number will do."""
         return classes
 
-    @property
-    def classes(self) -> int:
-        """How many classes there are scores for, once the head is built."""
-        return self.input_shape[-1]
-
     def scores(self) -> Array:
         """In a prediction, from `x` the scores (rows, classes); to be recorded, as all of a step."""
         return self.x
@@ -64,6 +61,8 @@ class Head(Layer):
 
     def settle(self, *input_shapes: tuple[int, ...], dtype: Any, device: Any) -> tuple[int, ...]:
         self.noise_stream = HEAD  # apart from all layers
+        if "classes" not in signature(type(self)).parameters:
+            self.classes = input_shapes[0][-1]
         return super().settle(*input_shapes, dtype=dtype, device=device)
 
     def allocate(self) -> None:

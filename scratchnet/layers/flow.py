@@ -42,7 +42,7 @@ class Network(Module):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         for layer in self.layers:
-            layer.trainable = value  # type: ignore[misc]
+            layer.trainable = value
 
     def attach(self, parameters: Array, gradients: Array, moving: Array) -> None:
         super().attach(parameters, gradients, moving)

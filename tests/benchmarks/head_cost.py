@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from scratchnet.backend import Clock, Memory, Program, get_device
+from scratchnet.backend import Memory, Program, get_device, whole
 from scratchnet.data import Dataset, load_dataset
 from scratchnet.experiments.recipes import RECIPES, Recipe
 from scratchnet.experiments.report.figures import color_of, png
-from scratchnet.heads import HEADS, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
-from scratchnet.layers.layer import whole
+from scratchnet.heads import HEADS, GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
 from scratchnet.optimizers import Adam
 from scratchnet.training import Trainer
 from scratchnet.training.replica import quick_ufuncs
@@ -79,23 +78,26 @@ def step_shares(dataset: Dataset, recipe: Recipe, seconds: float = 4) -> list[St
     ]
 
 
-def _head_alone(head: SoftmaxCrossEntropy, classes: int, batch_size: int) -> Work:
+def _head_alone(head: Head, classes: int, batch_size: int) -> Work:
     """Its next step, replayed as in training, with new noise."""
-    clock, random = Clock(), np.random.default_rng(0)
-    bound = head.bind(whole(batch_size), classes, Memory(get_device("cpu"), np.float32), clock)
-    bound.logits[...] = random.standard_normal(bound.logits.shape, np.float32)
+    random, memory = np.random.default_rng(0), Memory(get_device("cpu"), np.float32)
+    head.build((classes,))
+    bound = head.bound(whole(batch_size), memory, (), input_gradient=True)
+    bound.x[...] = random.standard_normal(bound.x.shape, np.float32)
     bound.labels[...] = random.integers(0, classes, batch_size)
     with Program() as program:
-        bound.compute()
+        memory.record.load()
+        bound.compute(training=True)
+        bound.compute_gradients()
 
     def step() -> None:
-        clock.step += 1
+        head.clock.step += 1
         program.replay()
 
     return step
 
 
-def _step(dataset: Dataset, recipe: Recipe, head: SoftmaxCrossEntropy, stack: ExitStack) -> tuple[Work, Work]:
+def _step(dataset: Dataset, recipe: Recipe, head: Head, stack: ExitStack) -> tuple[Work, Work]:
     """The next training step; and what the head did in it once more, in the same buffers, which the caches lost."""
     network = recipe.network(dataset.num_classes)
     network.build(dataset.train.images.shape[1:])
@@ -110,7 +112,7 @@ def _step(dataset: Dataset, recipe: Recipe, head: SoftmaxCrossEntropy, stack: Ex
 
     step()
     with Program() as program:
-        engine.replica.bound[size][1].compute()
+        engine.replica.bound[size].head.compute(training=True)
     return step, program.replay
 
 

@@ -165,7 +165,8 @@ def test_schedules_are_those_of_an_installed_keras() -> None:
         ),
         (PiecewiseConstantDecay([5, 9], [3.0, 2.0, 1.0]), schedules.PiecewiseConstantDecay([5, 9], [3.0, 2.0, 1.0])),
     ):
-        assert [ours(step) for step in range(50)] == pytest.approx([float(theirs(step)) for step in range(50)], abs=1e-7)
+        expected = [float(theirs(step)) for step in range(50)]
+        assert [ours(step) for step in range(50)] == pytest.approx(expected, abs=1e-7)
 
 
 @WORKERS
@@ -186,7 +187,7 @@ def test_each_step_has_its_own_learning_rate(kind: Any, workers: int) -> None:
 
 def test_wrong_schedules_are_refused() -> None:
     for wrong in (lambda: CosineDecay(0.0, 10), lambda: CosineDecay(0.1, 0), lambda: ExponentialDecay(0.1, 10, -1)):
-        with pytest.raises(ValueError, match="decay: .* is wanted"):
+        with pytest.raises(ValueError, match=r"decay: .* is wanted"):
             wrong()
     for boundaries, values in (([3, 2], [1.0, 2.0, 3.0]), ([3], [1.0])):
         with pytest.raises(ValueError, match="piecewise constant decay: "):
@@ -208,23 +209,19 @@ class Linear(Head):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.number = classes
-
-    @property
-    def classes(self) -> int:
-        return self.number
+        self.classes = classes
 
     def outputs_for(self, classes: int) -> int | None:
         return None
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        self.parameter("kernel", (*input_shape, self.number), "glorot_uniform")
+        self.parameter("kernel", (*input_shape, self.classes), "glorot_uniform")
         return super().infer(input_shape)
 
     def allocate(self) -> None:
         super().allocate()
         inner = SoftmaxCrossEntropy()
-        inner.build((self.number,), self.dtype, self.device)
+        inner.build((self.classes,), self.dtype, self.device)
         self.inner = inner.bound(self.batch, self.memory, (), input_gradient=True)
         self.inner.labels, self.inner.loss, self.inner.correct = self.labels, self.loss, self.correct
 
