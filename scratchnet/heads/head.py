@@ -1,6 +1,6 @@
 """What every head is: a layer at the end of training, from a network's outputs and labels to a loss."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from scratchnet import arguments
 from scratchnet.backend import Array, Memory, get_device, whole
 from scratchnet.backend.noise import HEAD
 from scratchnet.layers.layer import Layer
+from scratchnet.layers.recorded import refuse_unrecorded
 
 
 class Head(Layer):
@@ -25,6 +26,7 @@ class Head(Layer):
     name: str
     draws_noise = False
     noise_stream = HEAD
+    results = "loss", "correct"
 
     # of a bound twin
     labels: Array
@@ -63,6 +65,11 @@ class Head(Layer):
     def settle(self, *input_shapes: tuple[int, ...], dtype: Any, device: Any) -> tuple[int, ...]:
         self.noise_stream = HEAD  # apart from all layers
         return super().settle(*input_shapes, dtype=dtype, device=device)
+
+    def bound(self, *given: Any, **options: Any) -> Self:
+        if self.replays is None:
+            refuse_unrecorded(self)
+        return super().bound(*given, **options)
 
     def allocate_ends(self) -> None:
         """The buffers of what goes in and out."""

@@ -6,7 +6,6 @@ from scratchnet.backend import Array, Memory, Program, whole
 from scratchnet.layers.layer import Layer
 
 ROWS = 3
-RESULTS = "y", "dx", "a gradient", "a moving average"
 HOW = (
     "write into buffers made in `allocate`, by `self.ops.add(self.x, self.z, out=self.y)` or `run(np.tanh, self.x, "
     "self.y)` with run of scratchnet.backend"
@@ -52,25 +51,24 @@ def _check_pass(layer: Layer, training: bool) -> None:
 
     shapes = (ROWS, *layer.input_shape), (ROWS, *layer.output_shape)
     first, other = ([device.to_device(source.standard_normal(shape)) for shape in shapes] for _ in range(2))
+    (bound, _), names, found = plan.nodes[0], (*layer.results, "dx"), []
+    buffers = {name: getattr(bound, name) for name in ("x", *names, "dy")}
     begin(first)
     with Program() as program:
         step()
-    bound, _ = plan.nodes[0]
-    ends = (bound.x, plan.x), (bound.dx, plan.dx), (bound.y, plan.y), (bound.dy, plan.dy)
-    if any(now is not then for now, then in ends):
+    if any(getattr(bound, name) is not buffer for name, buffer in buffers.items()):
         raise TypeError(
-            f"{layer.name}: it replaces one of its buffers x, dx, y and dy while it computes, which cuts it off from "
-            f"its neighbours: {HOW}"
+            f"{layer.name}: it replaces one of its buffers x, dx, {', '.join(layer.results)} and dy while it computes, "
+            f"which cuts it off from its neighbours: {HOW}"
         )
-    found = []
     for run_it in (program.replay, step, step):
         begin(other)
         run_it()
-        found.append([device.to_host(array) for array in (plan.y, plan.dx, gradients, moving)])
+        found.append([device.to_host(array) for array in (*map(buffers.get, names), gradients, moving)])
         for now, given in zip((plan.x, plan.dy), other, strict=True):
             if not np.array_equal(device.to_host(now), device.to_host(given)):
                 raise TypeError(f"{layer.name}: it writes into x or dy, which its neighbours read too: {HOW}")
-    for name, replayed, anew, again in zip(RESULTS, *found, strict=True):
+    for name, replayed, anew, again in zip((*names, "a gradient", "a moving average"), *found, strict=True):
         if not np.array_equal(anew, again, equal_nan=True):
             raise TypeError(
                 f"{layer.name}: {name} differs between two computations of one step: a layer that draws random numbers "
