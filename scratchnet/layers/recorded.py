@@ -6,6 +6,7 @@ from scratchnet.backend import Array, Memory, Program, whole
 from scratchnet.layers.layer import Layer
 
 ROWS = 3
+MOVE = 0.1  # of each parameter, relative; of a 0, absolute
 HOW = (
     "write into buffers made in `allocate`, by `self.ops.add(self.x, self.z, out=self.y)` or `run(np.tanh, self.x, "
     "self.y)` with run of scratchnet.backend"
@@ -27,11 +28,19 @@ def refuse_unrecorded(layer: Layer) -> None:
 def check_replay(layer: Layer) -> None:
     """The check itself, whichever layer it is."""
     twin = layer.unbuilt()
-    twin.replays = True
+    twin.replays = twin.trainable = True
     twin.build(layer.input_shape, "float64", layer.device)
+    move(twin, np.random.default_rng(1))
     with twin.device.session(), np.errstate(all="ignore"):
         for training in (False, True):
             _check_pass(twin, training)
+
+
+def move(layer: Layer, source: np.random.Generator) -> None:
+    """Parameters and moving averages a little: what is forgotten does not show in a gamma of 1 or a bias of 0."""
+    for array in layer.arrays().values():
+        values, moves = layer.device.to_host(array), MOVE * source.standard_normal(array.shape)
+        layer.device.load(values * np.exp(moves) + (values == 0) * moves, out=array)
 
 
 def _check_pass(layer: Layer, training: bool) -> None:
