@@ -24,11 +24,11 @@ IMAGE_BYTES = 3 * 32 * 32
 
 def find_cifar100(folder: Path) -> Path | None:
     """The folder or archive of CIFAR-100 that `folder` is or holds, by file names alone; None where there is none."""
-    for place in (folder, *(folder / name for name in FOLDERS)):
-        if any(all((place / name).is_file() for name in version) for version in (BINARY_FILES, PYTHON_FILES)):
+    for place in (folder, *(folder / f"{name}{end}" for end in ("", ".tar.gz") for name in FOLDERS)):
+        versions = BINARY_FILES, PYTHON_FILES
+        if place.is_file() or any(all((place / name).is_file() for name in version) for version in versions):
             return place
-    archives = (folder / f"{name}.tar.gz" for name in FOLDERS)
-    return next((archive for archive in archives if archive.is_file()), None)
+    return None
 
 
 def read_cifar100(path: Path) -> Dataset:

@@ -103,13 +103,13 @@ def _arrays(pair: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _check(images: Any, labels: Any, where: str, kinds: str) -> None:
     if not _is_array(images) or images.dtype not in (np.uint8, np.float32, np.float64) or images.ndim < 2:
-        wanted = "uint8 (0 to 255), float32 or float64 of shape (N, ...)"
-        raise ValueError(f"{where}: images are {_described(images)}, not {wanted}; convert them with astype or reshape")
+        wanted = "uint8 (0 to 255), float32 or float64 of shape (N, ...) is wanted"
+        raise ValueError(f"{where}: images are {_described(images)} where {wanted}; convert them (astype, reshape)")
     if images.dtype != np.uint8 and not np.isfinite(images).all():
         raise ValueError(f"{where}: images have values that are NaN or infinite; replace them or leave the images out")
     if not _is_array(labels) or labels.dtype.kind not in kinds or labels.shape != images.shape[:1]:
-        wanted = f"{'integers or text' if 'U' in kinds else 'integers'} ({len(images)},)"
-        raise ValueError(f"{where}: labels are {_described(labels)}, not {wanted}; of one-hot labels give argmax(1)")
+        wanted = f"{'integers or text' if 'U' in kinds else 'integers'} ({len(images)},) are wanted, one an image"
+        raise ValueError(f"{where}: labels are {_described(labels)} where {wanted}; of one-hot labels give argmax(1)")
 
 
 def _is_array(value: Any) -> bool:

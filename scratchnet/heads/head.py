@@ -97,6 +97,12 @@ class Head(Layer):
         arguments.natural(step, "step", f"{self.name} head")
         if not self.built or (self.device, self.dtype, self.input_shape) != (device, x.dtype, x.shape[1:]):
             self.build(x.shape[1:], x.dtype, device)
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.classes:
+            raise ValueError(
+                f"{self.name} head: labels go from {low} to {high} where {self.classes} classes allow 0 to "
+                f"{self.classes - 1}"
+            )
         with device.session(), np.errstate(over="ignore"):
             if self._plan is None or len(self._plan.x) != len(x):
                 self._plan = self.bound(whole(len(x)), Memory(device, x.dtype), (), input_gradient=True)
@@ -120,9 +126,4 @@ class Head(Layer):
             raise TypeError(f"{self.name} head: labels have the dtype {labels.dtype} where integers are wanted")
         if labels.shape != x.shape[:1]:
             raise ValueError(f"{self.name} head: labels have the shape {labels.shape} where {x.shape[:1]} is wanted")
-        low, high, classes = int(labels.min()), int(labels.max()), self.classes if self.shapes else x.shape[1]
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"{self.name} head: labels go from {low} to {high} where {classes} classes allow 0 to {classes - 1}"
-            )
         return labels

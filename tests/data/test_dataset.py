@@ -65,6 +65,9 @@ def test_a_fraction_is_held_out() -> None:
         for image, label in zip(split.images, split.labels.tolist(), strict=True)
     ]
     assert sorted(both) == sorted((image.tobytes(), label) for image, label in zip(X, Y.tolist(), strict=True))
+    for split in (dataset.train, dataset.validation):
+        places = [int(np.flatnonzero((image == X).all((1, 2, 3)))[0]) for image in split.images]
+        assert places == sorted(places)
     assert arrays_of(dataset) == arrays_of(Dataset.from_arrays(X, Y, validation=0.25, seed=1))
     assert arrays_of(dataset) != arrays_of(Dataset.from_arrays(X, Y, validation=0.25, seed=2))
 
@@ -77,32 +80,32 @@ def test_splits_can_be_given_as_pairs() -> None:
 
 
 MASKED = np.ma.masked_array(X, X < 9)
-IMAGES = r"not uint8 \(0 to 255\), float32 or float64 of shape \(N, \.\.\.\); convert them"
-LABELS = r"not integers or text \(12,\); of one-hot labels give argmax\(1\)"
+IMAGES = r"where uint8 \(0 to 255\), float32 or float64 of shape \(N, \.\.\.\) is wanted; convert them"
+LABELS = r"where integers or text \(12,\) are wanted, one an image; of one-hot labels give argmax\(1\)"
 
 
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (X.astype(np.int64), Y, rf"images are int64 \(12, 4, 5, 3\), {IMAGES}"),
-        (X > 9, Y, rf"images are bool \(12, 4, 5, 3\), {IMAGES}"),
-        (X.astype(np.float16), Y, rf"images are float16 \(12, 4, 5, 3\), {IMAGES}"),
-        (X.astype(">f4"), Y, rf"images are >f4 \(12, 4, 5, 3\), {IMAGES}"),
-        (X.astype(object), Y, rf"images are object \(12, 4, 5, 3\), {IMAGES}"),
-        (MASKED, Y, rf"images are a MaskedArray, {IMAGES}"),
-        (X[:, 0, 0, 0], Y, rf"images are uint8 \(12,\), {IMAGES}"),
+        (X.astype(np.int64), Y, rf"images are int64 \(12, 4, 5, 3\) {IMAGES}"),
+        (X > 9, Y, rf"images are bool \(12, 4, 5, 3\) {IMAGES}"),
+        (X.astype(np.float16), Y, rf"images are float16 \(12, 4, 5, 3\) {IMAGES}"),
+        (X.astype(">f4"), Y, rf"images are >f4 \(12, 4, 5, 3\) {IMAGES}"),
+        (X.astype(object), Y, rf"images are object \(12, 4, 5, 3\) {IMAGES}"),
+        (MASKED, Y, rf"images are a MaskedArray {IMAGES}"),
+        (X[:, 0, 0, 0], Y, rf"images are uint8 \(12,\) {IMAGES}"),
         ([[0.5], [1.0, 2.0]], Y, "wanted is a pair .x, y., each of which makes one array .*inhomogeneous"),
         (np.where(X > 9, np.nan, X), Y, "images have values that are NaN or infinite; replace them or leave"),
         (np.where(X > 9, np.float32(-np.inf), np.float32(0)), Y, "images have values that are NaN or infinite"),
-        (X, Y[:-1], rf"labels are int64 \(11,\), {LABELS}"),
-        (X[:5], Y, r"labels are int64 \(12,\), not integers or text \(5,\)"),
-        (X, np.eye(3)[Y], rf"labels are float64 \(12, 3\), {LABELS}"),
-        (X, np.eye(3, dtype=int)[Y], rf"labels are int64 \(12, 3\), {LABELS}"),
-        (X, Y.astype(float), rf"labels are float64 \(12,\), {LABELS}"),
-        (X, Y > 1, rf"labels are bool \(12,\), {LABELS}"),
-        (X, [None] * 12, rf"labels are object \(12,\), {LABELS}"),
-        (X, np.ma.masked_array(Y, Y < 1), rf"labels are a MaskedArray, {LABELS}"),
-        (X, 3, rf"labels are int64 \(\), {LABELS}"),
+        (X, Y[:-1], rf"labels are int64 \(11,\) {LABELS}"),
+        (X[:5], Y, r"labels are int64 \(12,\) where integers or text \(5,\)"),
+        (X, np.eye(3)[Y], rf"labels are float64 \(12, 3\) {LABELS}"),
+        (X, np.eye(3, dtype=int)[Y], rf"labels are int64 \(12, 3\) {LABELS}"),
+        (X, Y.astype(float), rf"labels are float64 \(12,\) {LABELS}"),
+        (X, Y > 1, rf"labels are bool \(12,\) {LABELS}"),
+        (X, [None] * 12, rf"labels are object \(12,\) {LABELS}"),
+        (X, np.ma.masked_array(Y, Y < 1), rf"labels are a MaskedArray {LABELS}"),
+        (X, 3, rf"labels are int64 \(\) {LABELS}"),
         (X[:0], Y[:0], "there are no images; give some"),
     ],
 )
@@ -162,7 +165,7 @@ def test_a_wrong_number_of_class_names() -> None:
 
 @pytest.mark.parametrize("labels", [np.array(["a"] * 12), Y.astype(float), Y.tolist()])
 def test_a_split_wants_integers(labels: Any) -> None:
-    with pytest.raises(ValueError, match=r"split: labels are .*, not integers \(12,\)"):
+    with pytest.raises(ValueError, match=r"split: labels are .* where integers \(12,\)"):
         Split(X, labels)
 
 

@@ -188,8 +188,8 @@ def test_the_network_keeps_its_parameters_after_the_trainer_is_closed() -> None:
 
 def test_what_does_not_fit_together_is_refused() -> None:
     data, head = dataset(), SoftmaxCrossEntropy()
-    for train, test, empty in ((0, 3, "train"), (3, 0, "test")):
-        with pytest.raises(ValueError, match=f"corners has a {empty} split without images"):
+    for train, test in ((0, 3), (3, 0)):
+        with pytest.raises(ValueError, match=f"corners has {train} training and {test} test images"):
             Trainer(network(), head, Adam(), dataset(train, test), batch_size=8, workers=1)
     with pytest.raises(ValueError, match="batch_size is 0"):
         Trainer(network(), head, Adam(), data, batch_size=0)
@@ -230,3 +230,20 @@ def test_wrong_calls_of_an_open_and_of_a_closed_trainer(workers: int) -> None:
         with pytest.raises(RuntimeError, match="trainer: it is closed; make a new one"):
             call()
     assert all((before[name] == array).all() for name, array in trainer.network.weights().items())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((3, 8, 8, 3), int), np.zeros(3, int), r"images are int64 \(3, 8, 8, 3\) where uint8"),
+        (np.zeros(3, np.uint8), np.zeros(3, int), r"images are uint8 \(3,\)"),
+        ([[0]], np.zeros(1, int), "images are a list"),
+        (np.zeros((3, 8, 8, 3), np.uint8), np.eye(3, dtype=int), r"labels are int64 \(3, 3\) where integers \(3,\)"),
+        (np.zeros((3, 8, 8, 3), np.uint8), np.zeros(3), r"labels are float64 \(3,\)"),
+        (np.zeros((3, 8, 8, 3), np.uint8), np.zeros(4, int), r"labels are int64 \(4,\) .* one an image"),
+        (np.zeros((3, 8, 8, 3), np.uint8), [0, 1, 2], "labels are a list"),
+    ],
+)
+def test_a_split_is_images_and_a_label_each(images: Any, labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Split(images, labels)
