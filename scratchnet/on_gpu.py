@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet.backend import Array, Noise
-from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
+from scratchnet.heads import GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
 from scratchnet.kernels.batch import Batch
 from scratchnet.kernels.gpu.batch import GpuBatch
 from scratchnet.kernels.gpu.convolution import GpuConvolution
@@ -68,7 +68,7 @@ class GpuSoftmaxCrossEntropy(SoftmaxCrossEntropy):
     key = np.uint64(0), np.uint64(0)
 
     def allocate(self) -> None:
-        self.allocate_ends()
+        Head.allocate(self)
         rows, memory = self.batch.size, self.memory
         self.losses, self.hits = memory.buffer(rows), memory.buffer(rows)
         self.step_and_scale = memory.record.field(lambda: (self.clock.step, self.now()), np.float64, 2)

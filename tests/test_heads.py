@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from scratchnet import check_gradients
 from scratchnet.backend import noise
 from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from tests.reference import reference
@@ -365,3 +366,24 @@ def test_a_head_is_called_with_labels() -> None:
     for call in (head.forward, head.backward, head.predict):
         with pytest.raises((TypeError, RuntimeError), match="softmax"):
             call(np.zeros((2, 3)))
+
+
+class PlainLoss(SoftmaxCrossEntropy):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.loss[...] = self.loss + np.sum(self.x)
+
+
+class PlainGradient(SoftmaxCrossEntropy):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.dx[...] = self.dx * np.cos(self.x)
+
+
+@pytest.mark.parametrize("kind", [PlainLoss, PlainGradient])
+def test_a_head_that_computes_beside_the_record_is_refused(kind: Any) -> None:
+    logits, labels = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, 2, 0])
+    with pytest.raises(TypeError, match=r"softmax: (loss|dx) is another when its step is repeated from the record"):
+        kind()(logits, labels)
+    with pytest.raises(TypeError, match=r"softmax: (loss|dx) is another when its step is repeated from the record"):
+        check_gradients(kind(), logits, labels)

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from scratchnet.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
-OFFICIAL = {  # checksums: SHA-256 where it is confirmed, else MD5
-    "03b5dce01913d631647c71ecec9e9cb8": "cifar-100-binary.tar.gz",
+OFFICIAL = {  # SHA-256, as TensorFlow Datasets and Keras have them; of unpacked files the MD5, as torchvision has it
+    "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec": "cifar-100-binary.tar.gz",
     "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7": "cifar-100-python.tar.gz",
     "16019d7e3df5f24257cddd939b257f8d": "train, unpacked from it",
     "f0ef6b0ae62326f3e7ffdfab6717acfc": "test, unpacked from it",

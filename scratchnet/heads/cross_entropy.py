@@ -25,7 +25,7 @@ class SoftmaxCrossEntropy(Head):
     name = "softmax"
 
     def allocate(self) -> None:
-        self.allocate_ends()
+        super().allocate()
         rows, classes, memory = self.batch.size, self.classes, self.memory
         self.soft, self.wanted = memory.buffer(rows, classes), memory.buffer(rows, classes, dtype=bool)
         self.largest, self.hits = memory.buffer(rows, dtype=np.int64), memory.buffer(rows, dtype=bool)

@@ -15,7 +15,7 @@ class Head(Layer):
     """A layer that ends the training: `loss, dx = head(x, labels)`, the mean loss of the rows and its gradient by x.
 
     A head states `name` (by which it is chosen), `draws_noise`, and as a layer does `infer` (where it may take
-    parameters of its own), `allocate`, which calls `allocate_ends` first, and `compute`: from `x` and `labels` to
+    parameters of its own), `allocate` and `compute`: from `x` and `labels` to
     `loss` (these rows' part of the batch's mean), `correct` (how many rows' prediction is their label) and `dx`; where
     it has parameters, `compute_gradients` has their gradients. `outputs_for` says how many outputs a network needs,
     `scores` how they become the scores of classes, whose largest is the prediction, and `log_probabilities` what those
@@ -66,18 +66,18 @@ class Head(Layer):
         self.noise_stream = HEAD  # apart from all layers
         return super().settle(*input_shapes, dtype=dtype, device=device)
 
-    def bound(self, *given: Any, **options: Any) -> Self:
-        if self.replays is None:
-            refuse_unrecorded(self)
-        return super().bound(*given, **options)
-
-    def allocate_ends(self) -> None:
-        """The buffers of what goes in and out."""
+    def allocate(self) -> None:
+        """The buffers of what goes in and out; a head's own come after."""
         self.x, self.dx = self.activation(), self.activation()
         buffer, rows = self.memory.buffer, self.batch.size
         self.labels, self.correct = buffer(rows, dtype=np.int64), buffer(dtype=np.int64)
         self.loss, self.of_step = buffer(), buffer(2, dtype=np.float64)
         self.weights_of_step = self.device.to_device(np.array([self.batch.total, 1.0]))  # the loss is a mean
+
+    def bound(self, *arguments: Any, **options: Any) -> Self:
+        if self.replays is None:
+            refuse_unrecorded(self)
+        return super().bound(*arguments, **options)
 
     def compute_gradients(self) -> None:
         """Those of parameters; dx comes with the loss."""
@@ -116,7 +116,8 @@ class Head(Layer):
     def forward(self, x: Array, training: bool = False) -> Array:
         raise TypeError(f"{self.name} head: it needs labels, and is called as loss, dx = head(x, labels)")
 
-    backward = forward
+    def backward(self, dy: Array) -> Array:
+        return self.forward(dy)
 
     def _checked(self, x: Array, labels: Array) -> Array:
         arguments.dtype(x.dtype, f"{self.name} head: logits")

@@ -334,7 +334,7 @@ class Layer(Module):
     A layer states `infer` (shapes and parameters), `allocate` (the buffers of its *input*, laid out as it likes),
     `compute` (x -> y) and `compute_gradients` (dy -> dx and parameter gradients). A plan lets the layer before write
     its output straight into these buffers, so `y` and `dy` belong to the successor. All work goes through `self.ops`,
-    or `run(function, *arguments)` of scratchnet.backend, into buffers made in `allocate`: a replay repeats nothing else.
+    or `run(function, *arguments)` of scratchnet.backend, into buffers made in `allocate`; a replay repeats that alone.
     """
 
     outputs = 1  # how many readers it writes for

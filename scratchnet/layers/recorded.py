@@ -48,10 +48,12 @@ def _check_pass(layer: Layer, training: bool) -> None:
     plan, (_, gradients, moving) = layer.bind(whole(ROWS), memory), layer.flat
     before = moving.copy()
 
-    def begin(values: list[Array]) -> None:
+    def begin(values: list[Array], turn: int) -> None:
         plan.dx.fill(0)  # first, as it may be dy in another shape
         gradients.fill(0)
         plan.x[...], plan.dy[...], moving[...] = *values, before
+        if hasattr(bound, "labels"):  # of a head
+            bound.labels[...] = device.to_device((np.arange(ROWS) + turn) % bound.classes)
 
     def step() -> None:
         memory.record.load()
@@ -62,7 +64,7 @@ def _check_pass(layer: Layer, training: bool) -> None:
     first, other = ([device.to_device(source.standard_normal(shape)) for shape in shapes] for _ in range(2))
     (bound, _), names, found = plan.nodes[0], (*layer.results, "dx"), []
     buffers = {name: getattr(bound, name) for name in ("x", *names, "dy")}
-    begin(first)
+    begin(first, 0)
     with Program() as program:
         step()
     if any(getattr(bound, name) is not buffer for name, buffer in buffers.items()):
@@ -71,7 +73,7 @@ def _check_pass(layer: Layer, training: bool) -> None:
             f"which cuts it off from its neighbours: {HOW}"
         )
     for run_it in (program.replay, step, step):
-        begin(other)
+        begin(other, 1)
         run_it()
         found.append([device.to_host(array) for array in (*map(buffers.get, names), gradients, moving)])
         for now, given in zip((plan.x, plan.dy), other, strict=True):

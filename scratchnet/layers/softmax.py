@@ -7,7 +7,6 @@ from scratchnet.arguments import positive_number
 from scratchnet.backend import Array, Ops
 from scratchnet.layers.layer import Layer
 
-
 COLDEST = 1e-30
 
 
@@ -47,8 +46,8 @@ class GumbelSoftmax(Softmax):
 
     Input and output (N, ..., K). With `straight_through` the output is the one-hot vector of the largest entry, and the
     gradient is that of the soft y. The noise is a function of (seed, layer, step, position). Raises ValueError unless
-    the temperature is a number from 1e-30 on. Sources: Jang, Gu and Poole 2016, equation 2 and section 2.2; Maddison, Mnih
-    and Teh 2016.
+    the temperature is a number from 1e-30 on. Sources: Jang, Gu and Poole 2016, equation 2 and section 2.2; Maddison,
+    Mnih and Teh 2016.
     """
 
     def __init__(self, temperature: float = 1.0, straight_through: bool = False, seed: int = 0) -> None:
@@ -82,8 +81,9 @@ class GumbelSoftmax(Softmax):
 
 
 def checked_temperature(value: Any, what: str, owner: str) -> float:
-    if (temperature := positive_number(value, what, owner)) < COLDEST:
-        raise ValueError(f"{owner}: {what} is {value!r}, by which float32 cannot divide: take one of {COLDEST:g} or more")
+    temperature = positive_number(value, what, owner)
+    if temperature < COLDEST:
+        raise ValueError(f"{owner}: {what} is {value!r}, by which float32 cannot divide: take {COLDEST:g} or more")
     return temperature
 
 

@@ -255,7 +255,7 @@ class Trainer:
             return all(isfinite(float(self.device.xp.sum(array, dtype=np.float64))) for array in arrays)
 
     def _look(self, last: int) -> None:
-        """Raise TrainingError if anything became non-finite since the last look; `last` is the newest step's first image.
+        """Raise TrainingError if anything became non-finite since the last look; `last` is the newest step's first row.
 
         An overflowing gradient stays in Adam's moments, so that a look now and then finds it. To find the step, go
         back to what was kept and on again, one step at a time; then undo that step.

@@ -225,7 +225,7 @@ def test_wrong_pickled_class_names(tmp_path: Path) -> None:
 
 
 OFFICIAL_COPIES = {  # by form: what is official of it
-    "binary archive": ("binary", "md5"),
+    "binary archive": ("binary", "sha256"),
     "python archive": ("python", "sha256"),
     "python folder": ("python", "md5"),
 }

@@ -71,7 +71,7 @@ def test_bad_rates(rate: float) -> None:
 
 def test_a_rate_that_would_keep_nothing_is_refused() -> None:
     for rate in (1 - 1e-8, np.nextafter(1, 0)):
-        with pytest.raises(ValueError, match="dropout: rate is .* so close to 1"):
+        with pytest.raises(ValueError, match=r"dropout: rate is .* so close to 1"):
             Dropout(rate)
     layer = Dropout(1 - 2.0**-22)
     y = layer.forward(np.ones((4, 1 << 22), np.float32), training=True)

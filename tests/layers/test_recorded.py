@@ -292,7 +292,7 @@ class Squared(Head):
     name = "squared"
 
     def allocate(self) -> None:
-        self.allocate_ends()
+        super().allocate()
         self.wanted, self.square = self.activation(dtype=bool), self.activation()
         self.numbers, self.per_row = self.device.xp.arange(self.classes), self.memory.constant(1 / self.batch.total)
         self.largest, self.half = self.memory.buffer(self.batch.size, dtype=np.int64), self.memory.constant(0.5)
@@ -335,6 +335,15 @@ class PlainHits(Squared):
         self.correct[...] = (self.x[:, 0] > 0).sum()
 
 
+class PlainTargets(Squared):
+    """The labels of the step that was recorded, for ever."""
+
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.square[...] = self.wanted
+        self.ops.multiply(self.dx, self.square, out=self.dx)
+
+
 class RandomLoss(Squared):
     def compute(self, training: bool) -> None:
         super().compute(training)
@@ -357,6 +366,7 @@ class PlainParameter(Squared):
     [
         (PlainLoss, "loss is another when its step is repeated"),
         (PlainDx, "dx is another when its step is repeated"),
+        (PlainTargets, "dx is another when its step is repeated"),
         (NewLoss, "it replaces one of its buffers x, dx, loss, correct and dy while it computes"),
         (PlainHits, "correct is another when its step is repeated"),
         (RandomLoss, "loss differs between two computations of one step"),

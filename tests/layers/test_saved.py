@@ -129,7 +129,7 @@ def test_a_failed_save_leaves_the_file_before(tmp_path: Path, monkeypatch: pytes
 
     network.build((4,), seed=2)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ScratchnetError, match="x cannot be written .*No space left"):
+    with pytest.raises(ScratchnetError, match=r"x cannot be written .*No space left"):
         network.save(tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1

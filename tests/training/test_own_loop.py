@@ -186,7 +186,7 @@ def test_each_step_has_its_own_learning_rate(kind: Any, workers: int) -> None:
 
 def test_wrong_schedules_are_refused() -> None:
     for wrong in (lambda: CosineDecay(0.0, 10), lambda: CosineDecay(0.1, 0), lambda: ExponentialDecay(0.1, 10, -1)):
-        with pytest.raises(ValueError, match="decay: .* is wanted"):
+        with pytest.raises(ValueError, match=r"decay: .* is wanted"):
             wrong()
     for boundaries, values in (([3, 2], [1.0, 2.0, 3.0]), ([3], [1.0])):
         with pytest.raises(ValueError, match="piecewise constant decay: "):
@@ -222,7 +222,7 @@ class Linear(Head):
         return super().infer(input_shape)
 
     def allocate(self) -> None:
-        self.allocate_ends()
+        super().allocate()
         inner = SoftmaxCrossEntropy()
         inner.build((self.number,), self.dtype, self.device)
         self.inner = inner.bound(self.batch, self.memory, (), input_gradient=True)
