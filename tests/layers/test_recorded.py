@@ -338,10 +338,14 @@ class PlainHits(Squared):
 class PlainTargets(Squared):
     """The labels of the step that was recorded, for ever."""
 
+    def allocate(self) -> None:
+        super().allocate()
+        self.targets = self.activation()
+
     def compute(self, training: bool) -> None:
         super().compute(training)
-        self.square[...] = self.wanted
-        self.ops.multiply(self.dx, self.square, out=self.dx)
+        self.targets[...] = np.eye(self.classes)[self.labels]
+        self.ops.multiply(self.dx, self.targets, out=self.dx)
 
 
 class RandomLoss(Squared):

@@ -165,7 +165,8 @@ def test_schedules_are_those_of_an_installed_keras() -> None:
         ),
         (PiecewiseConstantDecay([5, 9], [3.0, 2.0, 1.0]), schedules.PiecewiseConstantDecay([5, 9], [3.0, 2.0, 1.0])),
     ):
-        assert [ours(step) for step in range(50)] == pytest.approx([float(theirs(step)) for step in range(50)], abs=1e-7)
+        expected = [float(theirs(step)) for step in range(50)]
+        assert [ours(step) for step in range(50)] == pytest.approx(expected, abs=1e-7)
 
 
 @WORKERS
