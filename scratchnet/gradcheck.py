@@ -9,12 +9,12 @@ from scratchnet import arguments
 from scratchnet.errors import ScratchnetError
 from scratchnet.heads import Head
 from scratchnet.layers.layer import Module
+from scratchnet.layers.recorded import move
 
 STEPS = 1e-3, 1e-4, 1e-5, 1e-6  # a smaller step is tried where a larger one meets a kink near the point
 OWN_STREAM = 20161103  # so that dy is not the x that a caller drew from default_rng(0)
 TINY = 1e-9  # a step that still meets a kink at the point itself, and hardly any other
 ATTEMPTS = 8
-MOVE = 0.1  # of each parameter, relative; of a 0, absolute
 ROUNDING = 1e-14  # of one evaluation, relative to the length of the vector of terms
 
 
@@ -83,9 +83,8 @@ def _moved(target: Module, x: np.ndarray, source: np.random.Generator) -> Any:
         twin.set_weights(dict(zip(twin.weights(), target.weights().values(), strict=True)))
         for ours, theirs in zip(twin.leaves, target.leaves, strict=True):
             ours.noise_stream = theirs.noise_stream
-    for array in (array for layer in twin.leaves for array in layer.arrays().values()):
-        moves = MOVE * source.standard_normal(array.shape)
-        array[...] = array * np.exp(moves) + (array == 0) * moves
+    for layer in twin.leaves:
+        move(layer, source)
     return twin
 
 

@@ -1,13 +1,12 @@
 """What every head is: a layer at the end of training, from a network's outputs and labels to a loss."""
 
 from inspect import signature
-from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.backend import Array, BatchSlice, Memory, get_device, whole
+from scratchnet.backend import Array, Memory, get_device, whole
 from scratchnet.backend.noise import HEAD
 from scratchnet.layers.layer import Layer
 from scratchnet.layers.recorded import refuse_unrecorded
@@ -29,6 +28,7 @@ class Head(Layer):
     classes: int  # for how many there are scores: as many as outputs, unless its constructor is told
     draws_noise = False
     noise_stream = HEAD
+    results = "loss", "correct"
 
     # of a bound twin
     labels: Array
@@ -77,14 +77,6 @@ class Head(Layer):
         if self.replays is None:
             refuse_unrecorded(self)
         return super().bound(*arguments, **options)
-
-    def bind(self, batch: BatchSlice, memory: Memory, **options: Any) -> Any:
-        """What a plan is for a layer, for labels 0, 1, 2, ...: y is the loss."""
-        bound = self.bound(batch, memory, (), input_gradient=True)
-        bound.y, bound.dy = bound.loss, memory.buffer(batch.size)
-        bound.labels[...] = self.device.to_device(np.arange(batch.size) % self.classes)
-        ends = {name: getattr(bound, name) for name in ("x", "dx", "y", "dy", "compute", "compute_gradients")}
-        return SimpleNamespace(nodes=[(bound, None)], **ends)
 
     def compute_gradients(self) -> None:
         """Those of parameters; dx comes with the loss."""

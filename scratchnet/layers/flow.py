@@ -24,7 +24,8 @@ class Network(Module):
 
     def __init__(self, layers: Sequence[Module], name: str) -> None:
         super().__init__()
-        self.name, self.layers = name, listed(layers, name)
+        self.name = name
+        self.layers: list[Module] = listed(layers, name)
         if not self.layers:
             raise ValueError(f"{name}: a network has at least one layer")
         for index, layer in enumerate(self.layers):

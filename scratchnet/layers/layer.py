@@ -342,6 +342,7 @@ class Layer(Module):
     joined = False  # whether kernel and bias are one matrix, on a device whose kernels want that
     noise_stream = 0  # keeps the noise of a network's layers apart
     replays: bool | None = None  # whether a replay of its step is known to be its step
+    results: tuple[str, ...] = ("y",)  # what a step computes beside gradients
 
     # of a bound twin
     x: Array

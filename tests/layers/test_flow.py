@@ -22,7 +22,9 @@ from scratchnet import (
     Sequential,
     check_gradients,
 )
-from scratchnet.backend import Memory, whole
+from scratchnet.backend import Memory, get_device, whole
+from tests.backend.strict_device import StrictDevice
+from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
 from tests.layers.catalogue import backward, forward
 from tests.reference.checks import assert_close, gradients_of, randomize
 from tests.reference.layers import STEP
@@ -114,6 +116,28 @@ def test_images_lie_in_any_order_in_front_of_a_fork() -> None:
         blocks = Residual([ReLU(), second()], first()), Residual(second())
         block = Sequential([first(), *blocks, Flatten(), Residual([])])
         assert check_gradients(block, x) < 1e-7
+
+
+def flattened() -> Sequential:
+    """Flatten in front of a fork, between two, and at the end of a branch: where it is a view, of whose buffer?"""
+    ways = [Flatten(), [MaxPooling2D(), Flatten()], [Residual([Conv2D(3, 3, padding="same")]), Flatten(), Residual([])]]
+    return Sequential([Conv2D(3, 2), Residual([]), Parallel(ways), Residual([Flatten(), Residual([ReLU()])]), Dense(3)])
+
+
+@pytest.mark.parametrize("make", [nested, flattened])
+@pytest.mark.parametrize("where", [StrictDevice, pytest.param(KernelDevice, marks=NEEDS_COMPILER)])
+def test_it_is_the_same_on_a_gpu(make: Any, where: Any) -> None:
+    rng, results = np.random.default_rng(6), []
+    x, dy = rng.normal(size=(3, 4, 6, 3)), rng.normal(size=(3, make().build((4, 6, 3))[0]))
+    for device in (get_device("cpu"), where()):
+        network = make()
+        network.build((4, 6, 3), dtype="float64", device=device, seed=7)
+        y = network.forward(device.to_device(x), training=True)
+        dx = network.backward(device.to_device(dy))
+        results.append([device.to_host(array) for array in (y, dx, *gradients_of(network))])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-11)
+    assert check_gradients(make(), x) < 1e-7
 
 
 def test_the_first_node_has_no_input_gradient_to_compute_in_training() -> None:

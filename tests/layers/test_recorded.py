@@ -10,6 +10,7 @@ from scratchnet import (
     Adam,
     Dense,
     Flatten,
+    Head,
     Layer,
     Parallel,
     ReLU,
@@ -20,6 +21,10 @@ from scratchnet import (
     check_gradients,
 )
 from scratchnet.backend import run
+from scratchnet.heads import HEADS
+from scratchnet.layers.recorded import check_replay
+from tests.backend.strict_device import StrictDevice
+from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
 from tests.training.problem import dataset
 
 
@@ -75,6 +80,14 @@ class PlainGradientOfAParameter(Dense):
     def compute_gradients(self) -> None:
         super().compute_gradients()
         self.dbias *= 2
+
+
+class PlainBias(Dense):
+    """The bias is 0 when the layer is new, and what is left out does not show."""
+
+    def compute(self, training: bool) -> None:
+        self.ops.matmul(self.x, self.kernel, out=self.y)
+        self.y += self.bias
 
 
 class PlainMovingAverage(Tanh):
@@ -137,7 +150,7 @@ class OwnNumbersOnce(OwnNumbers):
 
 
 UNRECORDED = r"{}: (y|dx|a gradient|a moving average) is another when its step is repeated.*run\(np\.tanh, self\.x"
-REPLACED = r"{}: it replaces one of its buffers x, dx, y and dy.*self\.ops\.add\(self\.x, self\.z, out=self\.y\)"
+REPLACED = r"{}: it replaces one of its buffers x, dx, y and dy while it computes.*self\.ops\.add\(self\.x, self\.z"
 WRITTEN = r"{}: it writes into x or dy, which its neighbours read too"
 RANDOM = r"{}: y differs between two computations of one step.*`self\.noise\(seed\)`"
 REFUSED: dict[Callable[[], Any], str] = {
@@ -147,6 +160,7 @@ REFUSED: dict[Callable[[], Any], str] = {
     PlainAsideOfTheRecord: UNRECORDED,
     PlainGradients: UNRECORDED,
     lambda: PlainGradientOfAParameter(8): UNRECORDED,
+    lambda: PlainBias(8): UNRECORDED,
     PlainMovingAverage: UNRECORDED,
     NewOutput: REPLACED,
     NewInputGradient: REPLACED,
@@ -190,6 +204,13 @@ def test_it_is_refused_again_and_again() -> None:
             layer.plan(5)
 
 
+def test_a_frozen_layer_is_asked_for_its_gradients_too() -> None:
+    layer = PlainGradientOfAParameter(3)
+    layer.trainable = False
+    with pytest.raises(TypeError, match="a gradient is another"):
+        layer.forward(np.ones((2, 4)))
+
+
 def test_workers_refuse_it_too() -> None:
     network = Sequential([Flatten(), Plain(), Dense(5)])
     network.build((8, 8, 3))
@@ -226,8 +247,7 @@ class Remembers(Tanh):
         self.seen[0] += len(self.x)
 
 
-@pytest.mark.parametrize("kind", [Tanh, InPython, Remembers])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("kind", "workers"), [(Tanh, 1), (InPython, 1), (InPython, 2), (Remembers, 1)])
 def test_what_is_recorded_trains(kind: type, workers: int) -> None:
     """As with the activation written out: the same steps, replays and all."""
     assert check_gradients(kind(), np.random.default_rng(0).normal(size=(4, 8))) < 1e-7
@@ -235,7 +255,7 @@ def test_what_is_recorded_trains(kind: type, workers: int) -> None:
     network.build((8, 8, 3), dtype="float64", seed=1)
     with Trainer(network, SoftmaxCrossEntropy(), Adam(1e-2), dataset(), batch_size=32, workers=workers) as trainer:
         records = [trainer.train_epoch(epoch) for epoch in range(1, 11)]
-        if kind is Remembers and workers == 1:
+        if kind is Remembers:
             bound = trainer.engine.replica.bound  # type: ignore[union-attr]
             assert sum(plan.nodes[2][0].seen[0] for plan in (each.plan for each in bound.values())) == 10 * 90
     assert records[-1].accuracy > 0.9
@@ -261,3 +281,132 @@ def test_what_is_new_in_a_step_comes_by_its_record() -> None:
     assert check_gradients(layer, x) < 1e-7
     for step in range(3):
         np.testing.assert_array_equal(layer.forward(x, training=True), x * (1 + step))
+
+
+# --- heads are layers
+
+
+class Squared(Head):
+    """loss = mean of (x - onehot(label))^2 / 2, as it is to be."""
+
+    name = "squared"
+
+    def allocate(self) -> None:
+        super().allocate()
+        self.wanted, self.square = self.activation(dtype=bool), self.activation()
+        self.numbers, self.per_row = self.device.xp.arange(self.classes), self.memory.constant(1 / self.batch.total)
+        self.largest, self.half = self.memory.buffer(self.batch.size, dtype=np.int64), self.memory.constant(0.5)
+        self.hits = self.memory.buffer(self.batch.size, dtype=bool)
+
+    def compute(self, training: bool) -> None:
+        ops = self.ops
+        ops.equal(self.labels[:, None], self.numbers, out=self.wanted)
+        ops.subtract(self.x, self.wanted, out=self.square)
+        ops.multiply(self.square, self.per_row, out=self.dx)
+        ops.multiply(self.square, self.dx, out=self.square)
+        ops.multiply(self.square, self.half, out=self.square)
+        ops.sum(self.square, axis=(0, 1), out=self.loss)
+        ops.argmax(self.x, axis=1, out=self.largest)
+        ops.equal(self.largest, self.labels, out=self.hits)
+        ops.sum(self.hits, axis=0, out=self.correct)
+
+
+class PlainLoss(Squared):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.loss[...] = 2 * self.loss
+
+
+class PlainDx(Squared):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.dx *= 2
+
+
+class NewLoss(Squared):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.loss = (self.x**2).sum()
+
+
+class PlainHits(Squared):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.correct[...] = (self.x[:, 0] > 0).sum()
+
+
+class PlainTargets(Squared):
+    """The labels of the step that was recorded, for ever."""
+
+    def allocate(self) -> None:
+        super().allocate()
+        self.targets = self.activation()
+
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.targets[...] = np.eye(self.classes)[self.labels]
+        self.ops.multiply(self.dx, self.targets, out=self.dx)
+
+
+class RandomLoss(Squared):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        run(lambda: np.multiply(self.loss, np.random.default_rng().random(), self.loss))
+
+
+class PlainParameter(Squared):
+    """With a temperature that is trained."""
+
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.parameter("scale", (1,), "ones")
+        return super().infer(input_shape)
+
+    def compute_gradients(self) -> None:
+        self.dscale[...] = self.dx.sum()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (PlainLoss, "loss is another when its step is repeated"),
+        (PlainDx, "dx is another when its step is repeated"),
+        (PlainTargets, "dx is another when its step is repeated"),
+        (NewLoss, "it replaces one of its buffers x, dx, loss, correct and dy while it computes"),
+        (PlainHits, "correct is another when its step is repeated"),
+        (RandomLoss, "loss differs between two computations of one step"),
+        (PlainParameter, "a gradient is another when its step is repeated"),
+    ],
+)
+def test_a_head_is_refused_as_a_layer_is(kind: type[Head], message: str) -> None:
+    x, labels = np.random.default_rng(0).normal(size=(6, 5)), np.array([0, 1, 2, 3, 4, 0])
+    with pytest.raises(TypeError, match=f"squared: {message}"):
+        kind()(x, labels)
+    with pytest.raises(TypeError, match=f"squared: {message}"):
+        check_gradients(kind(), x, labels)
+    network = Sequential([Flatten(), Dense(5)])
+    network.build((8, 8, 3))
+    with (
+        Trainer(network, kind(), Adam(), dataset(), batch_size=32, workers=1) as trainer,
+        pytest.raises(TypeError, match=f"squared: {message}"),
+    ):
+        trainer.train_epoch(1)
+
+
+def test_a_head_that_is_recorded_trains() -> None:
+    x, labels = np.random.default_rng(0).normal(size=(6, 5)), np.array([0, 1, 2, 3, 4, 0])
+    assert check_gradients(Squared(), x, labels) < 1e-7
+    loss, _ = Squared()(x, labels)
+    assert loss == pytest.approx(0.5 * np.mean(((x - np.eye(5)[labels]) ** 2).sum(1)), rel=1e-12)
+    network = Sequential([Flatten(), Dense(16), ReLU(), Dense(5)])
+    network.build((8, 8, 3))
+    with Trainer(network, Squared(), Adam(1e-2), dataset(), batch_size=32, workers=1) as trainer:
+        records = [trainer.train_epoch(epoch) for epoch in range(1, 13)]
+    assert records[-1].accuracy > 0.9
+
+
+@pytest.mark.parametrize("make", [*HEADS.values(), Squared])
+@pytest.mark.parametrize("where", [None, StrictDevice, pytest.param(KernelDevice, marks=NEEDS_COMPILER)])
+def test_a_replay_of_every_head_is_its_step(make: Any, where: Any) -> None:
+    head = make()
+    head.build((7,), device=where and where())
+    check_replay(head)

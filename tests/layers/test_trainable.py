@@ -34,9 +34,12 @@ def convolutional() -> Sequential:
     return Sequential([*layers, Flatten(), Dense(8), ReLU(), Dense(5)])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("frozen", [["conv2d", "block"], ["dense"], ["conv2d", "block", "conv2d_2", "dense"]], ids=str)
+FROZEN = ["conv2d", "block"], ["dense"], ["conv2d", "block", "conv2d_2", "dense"]
+CASES = [(names, optimizer, 1) for names in FROZEN for optimizer in OPTIMIZERS]
+CASES += [(FROZEN[0], "adam", 2), (FROZEN[1], "momentum", 2)]
+
+
+@pytest.mark.parametrize(("frozen", "optimizer", "workers"), CASES, ids=str)
 def test_frozen_parameters_stay_and_the_others_move(frozen: list[str], optimizer: str, workers: int) -> None:
     """Bit for bit, and no gradient of theirs is left in the flat vector."""
     network = convolutional()

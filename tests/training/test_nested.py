@@ -24,6 +24,7 @@ from scratchnet import (
     Trainer,
 )
 from scratchnet.backend.noise import SHUFFLE, generator
+from scratchnet.errors import TrainingError
 from tests.training.problem import dataset
 
 SIZE = 31  # of which the second of two workers has 15, as of the 28 that are left
@@ -133,3 +134,22 @@ def test_an_epoch_of_a_residual_network_learns() -> None:
         records = [trainer.train_epoch(epoch) for epoch in range(1, 13)]
     assert records[-1].accuracy > 0.9
     assert records[-1].loss < 0.5 * records[0].loss
+
+
+@pytest.mark.parametrize(
+    ("factors", "what"),
+    [
+        ({"conv2d_1": np.nan}, "conv2d_1/kernel went first"),
+        ({"conv2d": 1e38, "conv2d_1": 1e38}, "the output of global_average_pooling2d went first"),
+        ({"dense_1": 1e25, "dense_2": 1e25}, "the output of dense_2 went first"),
+    ],
+)
+def test_divergence_in_a_block_is_named_by_its_layer(factors: dict[str, float], what: str) -> None:
+    network = branched()
+    network.build((8, 8, 3))
+    with Trainer(network, SoftmaxCrossEntropy(), Adam(), dataset(), batch_size=32, workers=1) as trainer:
+        for layer in network.leaves:
+            for array in layer.parameters.values():
+                array *= factors.get(layer.name, 1)
+        with pytest.raises(TrainingError, match=what):
+            trainer.train_epoch(1)

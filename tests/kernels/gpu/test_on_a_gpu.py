@@ -34,6 +34,7 @@ from scratchnet.errors import DeviceError
 from scratchnet.experiments.recipes import RECIPES
 from scratchnet.training import Trainer
 from tests.layers.catalogue import EXAMPLES
+from tests.layers.test_custom import LayerNormalization
 
 pytestmark = pytest.mark.gpu
 HEADS = {"softmax": SoftmaxCrossEntropy, "gumbel": lambda: GumbelSoftmaxCrossEntropy(0.5)}
@@ -309,6 +310,11 @@ def test_every_head_and_optimizer_is_one_graph(head: str, make: Any) -> None:
 @pytest.mark.parametrize("name", list(EXAMPLES))
 def test_every_layer_of_the_catalogue_is_one_graph(name: str) -> None:
     check_one_graph(EXAMPLES[name].make, EXAMPLES[name].input_shape, SoftmaxCrossEntropy(), Adam)
+
+
+def test_a_layer_of_ones_own_is_one_graph() -> None:
+    """After its replay has been compared with its step, on the GPU too."""
+    check_one_graph(LayerNormalization, (6, 5, 3), SoftmaxCrossEntropy(), Adam)
 
 
 def check_one_graph(make: Callable[[], Any], shape: tuple[int, ...], head: Any, make_optimizer: Any) -> None:
