@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -31,14 +32,15 @@ def view(array: Array, *shape: int) -> Array:
 class Arena:
     """Zeroed memory handed out front to back, in blocks."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    def __init__(self, device: Device, dtype: np.dtype[Any]) -> None:
+        self.device, self.dtype = device, dtype
         self.blocks: list[Array] = []
         self.place = 0, 0  # the block in use and the first free byte in it
         self.taken = 0  # bytes, ever
 
-    def take(self, *shape: int, dtype: Any) -> Array:
-        size = prod(shape) * np.dtype(dtype).itemsize
+    def take(self, *shape: int, dtype: Any = None) -> Array:
+        dtype = np.dtype(dtype or self.dtype)
+        size = prod(shape) * dtype.itemsize
         self.taken += size
         block, start = self.place
         while block < len(self.blocks) and start + size > self.blocks[block].size:
@@ -65,25 +67,20 @@ class Memory:
 
     def __init__(self, device: Device, dtype: Any) -> None:
         self.device, self.dtype = device, np.dtype(dtype)
-        self._lasting, self._scratch = Arena(device), Arena(device)
+        self._lasting, self._scratch = Arena(device, self.dtype), Arena(device, self.dtype)
+        self.buffer = self._lasting.take
         self.record = StepRecord(device)
-
-    def buffer(self, *shape: int, dtype: Any = None) -> Array:
-        return self._lasting.take(*shape, dtype=dtype or self.dtype)
 
     @contextmanager
     def scratch(self) -> Iterator[Callable[..., Array]]:
         place = self._scratch.place
-        yield self._take_scratch
+        yield self._scratch.take
         self._scratch.place = place
 
     @property
     def lasting(self) -> int:
         """Bytes of all buffers so far."""
         return self._lasting.taken
-
-    def _take_scratch(self, *shape: int, dtype: Any = None) -> Array:
-        return self._scratch.take(*shape, dtype=dtype or self.dtype)
 
     def constant(self, value: float) -> Array:
         """A scalar operand: an array of no axes is what NumPy takes fastest, and what a replayed step can change."""
@@ -97,20 +94,22 @@ class Memory:
 
     def activation(self, batch: int, shape: tuple[int, ...], dtype: Any = None, take: Any = None) -> Array:
         """An activation of logical shape (batch, *shape), lasting or of scratch; images lie in the device's order."""
-        return self.padded_activation(batch, shape, NO_MARGINS, dtype, take)[0]
+        take = partial(take or self.buffer, dtype=dtype)
+        if len(shape) != 3:
+            return take(batch, *shape)
+        return self.padded_activation(batch, shape, NO_MARGINS, take=take)[0]
 
     def padded_activation(
-        self, batch: int, shape: tuple[int, ...], margins: Any, dtype: Any = None, take: Any = None
+        self, batch: int, shape: tuple[int, ...], margins: Any, axes: Any = None, take: Any = None
     ) -> tuple[Array, Array]:
-        """The same, and the same again with margins (top, bottom), (left, right) around it, which are zero at first."""
-        take = take or self.buffer
-        if len(shape) != 3:
-            array = take(batch, *shape, dtype=dtype)
-            return array, array
+        """Images with margins (top, bottom), (left, right), which are zero at first: the inside, and all of it.
+
+        They lie in the order `axes`, by default the device's.
+        """
         (top, bottom), (left, right) = margins
         height, width, channels = shape
         logical = batch, top + height + bottom, left + width + right, channels
-        axes = self.device.image_axes
-        lying = take(*(logical[axis] for axis in axes), dtype=dtype)
+        axes = axes or self.device.image_axes
+        lying = (take or self.buffer)(*(logical[axis] for axis in axes))
         padded = lying.transpose([axes.index(axis) for axis in range(4)])
         return padded[:, top : top + height, left : left + width], padded

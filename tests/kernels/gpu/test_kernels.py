@@ -13,7 +13,7 @@ from scratchnet import Adam
 from scratchnet.backend import BatchSlice, FlatLayout, Memory, StepCounter, get_device, noise
 from scratchnet.backend.layout import PITCH
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
-from scratchnet.kernels.geometry import Convolution, windows
+from scratchnet.kernels.geometry import Convolution, Windows
 from scratchnet.kernels.gpu.batch import GpuBatch
 from scratchnet.kernels.gpu.convolution import GpuConvolution
 from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
@@ -168,7 +168,7 @@ def test_gather_is_the_batch_divided_by_255(device: Any, dtype: str, margins: An
 def test_convolution_and_its_epilogue(
     device: Any, dtype: str, case: strategies.Convolution, relu: bool, pool: bool, bias: bool, margin: bool
 ) -> None:
-    geometry = windows(case.input_shape, case.kernel_size, case.strides, case.padding, case.dilation_rate)  # type: ignore[arg-type]
+    geometry = Windows(case.input_shape, case.kernel_size, case.strides, case.padding, case.dilation_rate)  # type: ignore[arg-type]
     pool = pool and min(geometry.outputs) >= 2
     source = np.random.default_rng(case.seed)
     x, kernel, offset = (
@@ -207,7 +207,7 @@ def test_convolution_and_its_epilogue(
 def test_of_equal_values_the_first_is_the_maximum_and_nan_stays(device: Any) -> None:
     memory = Memory(device, "float64")
     weights, _, _ = joined(device, np.ones((1, 1, 1, 1)), None)
-    geometry = windows((2, 4, 1), (1, 1), (1, 1), "valid")
+    geometry = Windows((2, 4, 1), (1, 1), (1, 1), "valid")
     work = GpuConvolution(Convolution(1, (2, 4, 1), 1, geometry, True, True), memory, weights.shape, False)
     work.x[...] = to_device(device, np.array([[1.0, 2, 3, 4], [2, 2, np.nan, 5]])[None, :, :, None])[0]
     y, dy = to_device(device, np.zeros((1, 1, 2, 1)), np.full((1, 1, 2, 1), 7.0))
