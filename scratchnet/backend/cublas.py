@@ -55,8 +55,14 @@ class Cublas:
 def _order(matrix: Any) -> tuple[int, int]:
     """Whether a matrix's columns lie together (1) or its rows (0), and how far apart those lie."""
     (rows, columns), (down, across) = matrix.shape, (stride // matrix.itemsize for stride in matrix.strides)
-    if (across == 1 or columns == 1) and (down >= columns or rows == 1):
-        return 0, max(down, columns) if rows > 1 else columns
-    if (down == 1 or rows == 1) and (across >= rows or columns == 1):
-        return 1, max(across, rows) if columns > 1 else rows
-    raise ValueError(f"neither the rows nor the columns of a matrix with strides {matrix.strides} lie together")
+    by_rows, by_columns = _distance(rows, columns, down, across), _distance(columns, rows, across, down)
+    if not by_rows and not by_columns:
+        raise ValueError(f"neither the rows nor the columns of a matrix with strides {matrix.strides} lie together")
+    return (0, by_rows) if by_rows else (1, by_columns)
+
+
+def _distance(count: int, length: int, apart: int, step: int) -> int:
+    """The distance of `count` lines of `length` numbers `step` from each other; 0 if the lines do not lie together."""
+    distance = apart if count > 1 else length  # of a single line it means nothing
+    together = step == 1 or length == 1
+    return distance if together and distance >= length else 0

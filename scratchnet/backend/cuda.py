@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from scratchnet.backend.program import Call
 from scratchnet.errors import DeviceError
 
 RING = 64 << 10  # bytes of page-locked memory: what some hundred steps load
-LINE = 64
-
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
-Launch = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]  # grid, block, arguments
+LINE = 64  # bytes: arrays in it start at multiples
 
 
 class Cuda:
@@ -29,7 +27,8 @@ class Cuda:
         self.cupy, self.lock = cupy, threading.RLock()
         self.gpu = cupy.cuda.Device()  # the current one is a property of each thread too
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.entered, self.left, *self.read = (cupy.cuda.Event(disable_timing=True) for _ in range(4))
+        event = partial(cupy.cuda.Event, disable_timing=True)
+        self.entered, self.left, self.read = event(), event(), (event(), event())
         ring = np.frombuffer(cupy.cuda.alloc_pinned_memory(RING), np.uint8, RING)
         self.halves, self.half, self.place = ring.reshape(2, -1), 0, 0
 
@@ -58,8 +57,11 @@ class Cuda:
                 caller.wait_event(self.left)
                 caller.use()  # a stream that use() made current is forgotten when a "with stream" ends
 
-    def kernel(self, source: str, name: str, constants: Mapping[str, int | str]) -> Launch:
-        """The function `name` of a source, compiled (or taken from CuPy's cache on disk) with these macros defined."""
+    def kernel(self, source: str, name: str, constants: Mapping[str, int | str]) -> Callable[..., None]:
+        """The function `name` of a source, compiled (or taken from CuPy's cache on disk) with these macros defined.
+
+        It takes a grid, a block and a tuple of arguments.
+        """
         options = ("--std=c++17", *(f"-D{macro}={value}" for macro, value in constants.items()))
         return self.cupy.RawModule(code=source, options=options).get_function(name)
 
@@ -67,19 +69,22 @@ class Cuda:
         """Copy a C-contiguous array into one of the same shape and dtype, in the order of the stream.
 
         The GPU may be many steps behind. A small array goes by page-locked memory, from where the copy is made without
-        waiting for it: that has two halves, and one is written again when all copies from it are done.
+        waiting for it.
         """
         with self.session():
-            if host.nbytes <= RING // LINE:
-                if self.place + host.nbytes > RING // 2:
-                    self.read[self.half].record(self.stream)
-                    self.half, self.place = 1 - self.half, 0
-                    self.read[self.half].synchronize()
-                end = self.place + host.nbytes
-                slot = self.halves[self.half, self.place : end].view(host.dtype).reshape(host.shape)
-                np.copyto(slot, host)
-                self.place, host = end + -end % LINE, slot
-            out.set(host)
+            out.set(self._page_locked(host) if host.nbytes <= RING // LINE else host)
+
+    def _page_locked(self, host: np.ndarray) -> np.ndarray:
+        """A copy in the ring, which has two halves: one is written again when all copies from it are done."""
+        if self.place + host.nbytes > RING // 2:
+            self.read[self.half].record(self.stream)
+            self.half, self.place = 1 - self.half, 0
+            self.read[self.half].synchronize()
+        end = self.place + host.nbytes
+        slot = self.halves[self.half, self.place : end].view(host.dtype).reshape(host.shape)
+        slot[...] = host
+        self.place = end + -end % LINE
+        return slot
 
     def capture(self, calls: Sequence[Call], owners: Sequence[str]) -> "Graph":
         """A function that repeats the calls as one graph; nothing runs yet.

@@ -18,6 +18,7 @@ from scratchnet.backend.ops import Ops
 from scratchnet.backend.program import Capture
 from scratchnet.errors import DeviceError
 
+DEVICES = "cpu", "gpu"
 PRECISIONS = "fp32", "tf32"
 AMPERE = 80  # the first compute capability with TF32
 
@@ -34,7 +35,7 @@ class Device:
 
     name: str
     image_axes: tuple[int, int, int, int]
-    cuda: Cuda | None = None
+    cuda: Any = None
     capture: Capture | None = None
     precision = "fp32"
 
@@ -49,19 +50,15 @@ class Device:
         return self.xp.zeros(shape, dtype)
 
     def to_device(self, array: np.ndarray) -> Array:
-        raise NotImplementedError
+        return self.xp.asarray(array)
 
     def to_host(self, array: Array) -> np.ndarray:
         """A fresh, C-contiguous NumPy array of the same values."""
-        raise NotImplementedError
+        return np.array(array, order="C")
 
     def load(self, host: np.ndarray, out: Array) -> None:
         """Copy a NumPy array into a buffer of the device."""
-        raise NotImplementedError
-
-    def take(self, array: Array, rows: Array, out: Array) -> None:
-        """array[rows] along the first axis; the rows must exist."""
-        raise NotImplementedError
+        self.xp.copyto(out, self.xp.asarray(host))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return get_device, (self.name, self.precision)
@@ -87,18 +84,6 @@ class Cpu(Device):
     def __init__(self) -> None:
         super().__init__(np)
 
-    def to_device(self, array: np.ndarray) -> np.ndarray:
-        return np.asarray(array)
-
-    def to_host(self, array: np.ndarray) -> np.ndarray:
-        return np.array(array, order="C")
-
-    def load(self, host: np.ndarray, out: np.ndarray) -> None:
-        np.copyto(out, host)
-
-    def take(self, array: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
-        np.take(array, rows, 0, out, mode="clip")  # the mode in which NumPy does not go through a copy of `out`
-
 
 class Gpu(Device):
     """CuPy. Images lie as (N, H, W, C). The precision is by default "tf32" on a card that has it."""
@@ -106,10 +91,9 @@ class Gpu(Device):
     name = "gpu"
     image_axes = (0, 1, 2, 3)
 
-    cuda: Cuda
-
     def __init__(self, precision: str | None = None) -> None:
-        if len(packages := _cupy_packages()) > 1:  # before the import, which two packages can break or warn of
+        packages = _cupy_packages()
+        if len(packages) > 1:  # before the import, which two packages can break or warn of
             raise DeviceError(
                 f"device 'gpu' needs one CuPy package and here are {len(packages)}, {' and '.join(packages)}, which "
                 "overwrite each other: uninstall all of them, then install scratchnet[cuda12] or scratchnet[cuda13]"
@@ -149,9 +133,6 @@ class Gpu(Device):
     def session(self) -> AbstractContextManager[None]:
         return self.cuda.session()
 
-    def to_device(self, array: np.ndarray) -> Array:
-        return self.xp.asarray(array)
-
     def to_host(self, array: Array) -> np.ndarray:
         return self.xp.asnumpy(array, order="C")
 
@@ -159,7 +140,7 @@ class Gpu(Device):
         if out.flags.c_contiguous:
             self.cuda.load(np.asarray(host, out.dtype, order="C"), out)
         else:
-            self.xp.copyto(out, self.xp.asarray(host))
+            super().load(host, out)
 
 
 def _cupy_packages() -> list[str]:
@@ -174,13 +155,7 @@ def _cublas_library() -> ctypes.CDLL:
     return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
 
 
-@cache
-def _cuda(cupy: Any) -> Cuda:
-    """One for all devices: whatever they do is then in one order."""
-    return Cuda(cupy)
-
-
-DEVICES: dict[str, type[Device]] = {"cpu": Cpu, "gpu": Gpu}
+_cuda = cache(Cuda)  # one for all devices: whatever they do is then in one order
 _made: dict[tuple[str, str | None], Device] = {}
 _making = threading.Lock()
 
@@ -196,6 +171,6 @@ def get_device(name: str, precision: str | None = None) -> Any:
         one_of(precision, PRECISIONS if name == "gpu" else PRECISIONS[:1], "precision", f"device {name!r}")
     with _making:
         if (name, precision) not in _made:
-            device = DEVICES[name](precision) if name == "gpu" else DEVICES[name]()  # type: ignore[call-arg]
-            _made[name, precision] = _made.setdefault((name, device.precision), device)
+            device = Gpu(precision) if name == "gpu" else Cpu()
+            _made[name, precision] = _made.setdefault((name, device.precision), device)  # one, by default or by name
         return _made[name, precision]

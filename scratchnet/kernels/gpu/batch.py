@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from scratchnet.backend import Array, Memory
-from scratchnet.kernels.gpu.launch import NULL, Kernel, image_strides
+from scratchnet.backend.launch import NULL, Kernel, image_strides
 
 
 class GpuBatch:
@@ -19,9 +19,9 @@ class GpuBatch:
         self.x, self.labels, self.first = x, labels, memory.record.field(start, np.int64, 1)
         image = x.shape[1:] if x.ndim == 4 else (1, 1, prod(x.shape[1:]))
         constants = dict(zip(("HEIGHT", "WIDTH", "CHANNELS"), image, strict=True))
-        pixel, scale = ("unsigned char", 255) if images.dtype == np.uint8 else ("real", 1)
+        constants["PIXEL"], constants["SCALE"] = ("unsigned char", 255) if images.dtype == np.uint8 else ("real", 1)
         self.strides = image_strides(x if x.ndim == 4 else x.reshape(len(x), *image))
-        self.gather = Kernel(memory.device, "gather.cu", "gather", memory.dtype, PIXEL=pixel, SCALE=scale, **constants)
+        self.gather = Kernel(memory.device.cuda, "gather.cu", "gather", memory.dtype, **constants)
 
     def load(self, images: Array, labels: Array, order: Array | None = None) -> None:
         which = NULL if order is None else order

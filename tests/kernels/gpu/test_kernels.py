@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from scratchnet import Adam
 from scratchnet.backend import BatchSlice, FlatLayout, Memory, StepCounter, get_device, noise
+from scratchnet.backend.launch import MOST, THREADS, Kernel
 from scratchnet.backend.layout import PITCH
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from scratchnet.kernels.geometry import Convolution, Windows
 from scratchnet.kernels.gpu.batch import GpuBatch
 from scratchnet.kernels.gpu.convolution import GpuConvolution
-from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
 from scratchnet.kernels.gpu.noise import GpuNoise
 from scratchnet.layers import Dense
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
@@ -83,15 +83,15 @@ def test_a_launch_covers_every_element_once(
         'extern "C" __global__ void count(int threads, real* seen) {\n'
         "    int e = blockIdx.x * blockDim.x + threadIdx.x;\n    if (e < threads) seen[e] += 1;\n}\n"
     )
-    monkeypatch.setattr("scratchnet.kernels.gpu.launch.__file__", str(tmp_path / "launch.py"))
+    monkeypatch.setattr("scratchnet.backend.launch.FOLDER", tmp_path)
     seen, whole = guarded(device, np.zeros(threads))
-    Kernel(device, "count.cu", "count", np.dtype("float64"))(threads, seen)
+    Kernel(device.cuda, "count.cu", "count", np.dtype("float64"))(threads, seen)
     assert (seen == 1).all()
     assert_margins(whole)
 
 
 def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
-    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
+    kernel = Kernel(device.cuda, "adam.cu", "adam", np.dtype("float64"))
     with pytest.raises(ValueError, match="lower the batch size"):
         kernel(MOST + 1)
     view = np.broadcast_to(np.float64(0), MOST + 1)  # of which few threads read a part, as a large stride has it
@@ -100,7 +100,7 @@ def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
 
 
 def test_a_launch_refuses_strides_that_the_kernel_is_not_told(device: Any) -> None:
-    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
+    kernel = Kernel(device.cuda, "adam.cu", "adam", np.dtype("float64"))
     (wide,) = to_device(device, np.ones((3, 5)))
     with pytest.raises(AssertionError, match="no kernel is told of"):
         kernel(6, wide[:, :2], wide, wide, wide, wide)
@@ -122,7 +122,7 @@ def test_the_grid_is_within_what_cuda_allows() -> None:
 @NEEDS_COMPILER
 def test_the_host_refuses_arguments_of_other_types() -> None:
     device = KernelDevice()
-    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
+    kernel = Kernel(device.cuda, "adam.cu", "adam", np.dtype("float64"))
     single, double = to_device(device, np.zeros(5), dtype="float32"), to_device(device, np.zeros(5))
     with pytest.raises(AssertionError, match="float32 where real"):
         kernel(3, *single * 5)
@@ -287,7 +287,7 @@ def test_the_noise_is_the_cpus(device: Any, dtype: str) -> None:
         for shape in ((4, 6), (3, 5)):
             clock, memory = StepCounter(step, row - 5), Memory(device, dtype)
             out, whole = guarded(device, np.zeros((7, *shape), dtype))
-            drawn = GpuNoise(seed, stream, clock, 5, 7, shape, memory)
+            drawn = GpuNoise(seed, stream, clock, BatchSlice(5, 7, 12), shape, memory)
             memory.record.load()
             drawn.draw(out)
             expected = noise.uniform(seed, stream, step, row, 7, math.prod(shape)).reshape(7, *shape)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.backend import Array, Device, run
+from scratchnet.backend.program import run
 
+FOLDER = Path(__file__).parents[1] / "kernels" / "gpu"  # of all sources
 THREADS = 256  # of a block: eight warps
 WARP = 32
 NULL = np.uintp(0)  # an argument where the source has a pointer
@@ -19,8 +20,8 @@ REAL = {"float32": "float", "float64": "double"}
 
 
 def source(file: str) -> str:
-    """The text of a file of this folder, with that of the headers it includes."""
-    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    """The text of a file of the folder, with that of the headers it includes."""
+    text = (FOLDER / file).read_text(encoding="utf-8")
     return re.sub(r'#include "(\w+\.cuh)"', lambda include: source(include[1]), text)
 
 
@@ -33,12 +34,10 @@ class Kernel:
     Raises ValueError for more values than can be counted.
     """
 
-    def __init__(self, device: Device, file: str, name: str, dtype: np.dtype, **constants: int | str) -> None:
-        assert device.cuda is not None
-        self.dtype = dtype
-        self.function = _compiled(device.cuda, source(file), name, real=REAL[str(dtype)], **constants)
+    def __init__(self, cuda: Any, file: str, name: str, dtype: np.dtype[Any], **constants: int | str) -> None:
+        self.dtype, self.function = dtype, _compiled(cuda, file, name, real=REAL[str(dtype)], **constants)
 
-    def __call__(self, threads: int, *arguments: Array | np.generic) -> None:
+    def __call__(self, threads: int, *arguments: Any) -> None:
         largest = max(threads, *(argument.size for argument in arguments if argument.dtype == self.dtype), 0)
         if largest > MOST:
             raise ValueError(f"{largest} values in one array are more than a kernel can count: lower the batch size")
@@ -49,11 +48,11 @@ class Kernel:
 
 
 @cache
-def _compiled(cuda: Any, source: str, name: str, **constants: int | str) -> Callable[..., None]:
-    return cuda.kernel(source, name, constants)
+def _compiled(cuda: Any, file: str, name: str, **constants: int | str) -> Callable[..., None]:
+    return cuda.kernel(source(file), name, constants)
 
 
-def image_strides(image: Array) -> tuple[np.int32, ...]:
+def image_strides(image: Any) -> tuple[np.int32, ...]:
     """The numbers between the images, rows and columns of an array (N, H, W, C) whose channels lie together."""
     *strides, channel = (stride // image.itemsize for stride in image.strides)
     assert channel == 1 or image.shape[3] == 1
