@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from scratchnet.backend import Array, Noise
+from scratchnet.backend.launch import NULL, WARP, Kernel
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from scratchnet.kernels.batch import Batch
 from scratchnet.kernels.gpu.batch import GpuBatch
 from scratchnet.kernels.gpu.convolution import GpuConvolution
-from scratchnet.kernels.gpu.launch import NULL, WARP, Kernel
 from scratchnet.kernels.gpu.noise import GpuNoise
 from scratchnet.kernels.table import TABLE
 from scratchnet.layers import Conv2D, Dense
@@ -74,7 +74,7 @@ class GpuSoftmaxCrossEntropy(SoftmaxCrossEntropy):
         self.step_and_scale = memory.record.field(lambda: (self.clock.step, self.now()), np.float64, 2)
         constants = {"CLASSES": self.classes, "FIRST_ROW": self.batch.start, "GUMBEL": self.gumbel}
         self.of_rows, self.totals = (
-            Kernel(self.device, "head.cu", name, memory.dtype, **constants) for name in ("cross_entropy", "totals")
+            Kernel(self.device.cuda, "head.cu", name, memory.dtype, **constants) for name in ("cross_entropy", "totals")
         )
 
     def now(self) -> float:
@@ -110,7 +110,7 @@ class GpuAdam(Adam):
         if len(gradients) > 1:
             super().apply_all(gradients)
             return
-        kernel = Kernel(self.device, "adam.cu", "adam", self.memory.dtype)
+        kernel = Kernel(self.device.cuda, "adam.cu", "adam", self.memory.dtype)
         kernel(self.parameters.size, self.of_step, *gradients, self.parameters, self.moments["m"], self.moments["v"])
 
 
