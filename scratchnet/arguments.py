@@ -1,5 +1,6 @@
 """Checks of arguments: each returns the value in its plain form, or raises an error that says what was wanted."""
 
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -65,13 +66,10 @@ def seed(value: Any, owner: str) -> int:
 
 def dtype(value: Any, owner: str) -> np.dtype[Any]:
     """float32 or float64; TypeError for anything else."""
-    try:
-        wanted = np.dtype(value)
-    except TypeError:
-        wanted = np.dtype(object)
-    if wanted not in (np.float32, np.float64):
-        raise TypeError(f"{owner}: the dtype {value!r} is not supported: use float32 or float64")
-    return wanted
+    with suppress(TypeError):
+        if np.dtype(value) in (np.float32, np.float64):
+            return np.dtype(value)
+    raise TypeError(f"{owner}: the dtype {value!r} is not supported: use float32 or float64")
 
 
 def one_of(value: Any, choices: tuple[str, ...], what: str, owner: str) -> Any:

@@ -48,25 +48,21 @@ def check_gradients(
         raise ValueError(f"{target.name}: x has entries that are not finite, where no gradient can be checked")
     arguments.positive_integer(directions, "directions", "check_gradients")
     source = np.random.default_rng([seed, OWN_STREAM])
-    if isinstance(target, Head) and labels is None:
-        raise ValueError(f"{target.name} head: check_gradients needs labels")
-    if not isinstance(target, Head) and labels is not None:
-        raise ValueError(f"{target.name}: labels are for a head; a layer or network is checked without them")
+    if isinstance(target, Head) == (labels is None):
+        raise ValueError(f"{target.name}: labels are for a head, which needs them; a layer or network takes none")
     twin = _moved(target, x, source)
     if isinstance(twin, Head):
         dx, terms = _of_head(twin, x, labels)
     else:
         dx, terms = _of_module(twin, x, target.clock.step, training, source)
-    points, gradients = {"x": x}, {"x": dx}
+    points = [("x", x, dx)]
     for layer in twin.leaves:
         for name in layer.parameters if layer.trainable else ():
-            points[f"{layer.name}/{name}"] = layer.parameters[name]
-            gradients[f"{layer.name}/{name}"] = layer.gradients[name].copy()
-    return max(
-        _error(terms, point, gradients[name], source, f"{target.name}: {name}")
-        for name, point in points.items()
-        for _ in range(directions)
-    )
+            points.append((f"{layer.name}/{name}", layer.parameters[name], layer.gradients[name].copy()))
+    errors = []
+    for name, point, gradient in points * directions:
+        errors.append(_error(terms, point, gradient, source, f"{target.name}: {name}"))
+    return max(errors)
 
 
 Terms = Callable[[], np.ndarray]  # whose sum is L, for x and the parameters as they are now

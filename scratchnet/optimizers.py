@@ -53,8 +53,7 @@ class Optimizer:
         self.parameters, self.step, size = parameters, 0, parameters.size
         self.moments = moments or {name: self.memory.buffer(size) for name in self.slots}
         names = self.step_scalars()
-        new = lambda: list(self.step_scalars().values())  # noqa: E731
-        self.of_step = self.memory.record.field(new, parameters.dtype, len(names))
+        self.of_step = self.memory.record.field(lambda: [*self.step_scalars().values()], parameters.dtype, len(names))
         self.scalars = {name: self.of_step[i : i + 1].reshape(()) for i, name in enumerate(names)}
         self.piece = min(PIECE, size) if self.device.name == "cpu" else size
         self.pieces = [slice(start, start + self.piece) for start in range(0, size, max(self.piece, 1))]

@@ -1,4 +1,4 @@
-"""Where the arrays of a step live: aligned buffers that last, and a stack of scratch space."""
+"""Where the arrays of a step live: aligned buffers that last, a stack of scratch space, and what each step has anew."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from scratchnet.backend.device import Array, Device
-from scratchnet.backend.record import StepRecord
+from scratchnet.backend.program import prepare
 
 LINE = 64  # bytes of a cache line; a ufunc on unaligned operands runs at half its speed
 HUGE_PAGE = 2 << 20
 SMALL, LARGE = 64 << 10, 32 << 20  # bytes asked for at once: little for a layer alone, much for a network
 STAGGER = 11 * LINE  # so that successive arrays do not start at the same offset in a page and evict each other
 
-NO_MARGINS = ((0, 0), (0, 0))
+CAPACITY, ALIGN = 4096, 16  # bytes of the step record: some hundred values, and what they start at multiples of
 
 
 def view(array: Array, *shape: int) -> Array:
@@ -58,6 +58,39 @@ class Arena:
         return memory[start : start + size]
 
 
+class StepRecord:
+    """Values that every step has anew: the step, the first image, a temperature, a learning rate.
+
+    `field(value)` gives the place on the device that `value()` is written to whenever the record is loaded. Whoever
+    makes a step calls `load` first: on a GPU that is the one copy of a step, and what follows is the same every time.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device, self.size, self.fields = device, 0, list[tuple[np.ndarray, Callable[[], Any]]]()
+        self.on_host = np.zeros(CAPACITY, np.uint8)
+        self.on_device = device.zeros(CAPACITY, np.uint8)
+
+    def field(self, value: Callable[[], Any], dtype: Any, size: int | None = None) -> Array:
+        """A scalar (an array of no axes), or `size` values one after the other."""
+        start, shape = self.size, () if size is None else (size,)
+        end = start + np.dtype(dtype).itemsize * (size or 1)
+        self.size = end + -end % ALIGN
+        if self.size > CAPACITY:
+            raise ValueError(f"the step record is full: more than {CAPACITY} bytes are new in each step")
+        on_host, on_device = (bytes_[start:end].view(dtype).reshape(shape) for bytes_ in (self.on_host, self.on_device))
+        self.fields.append((on_host, value))
+        return on_device
+
+    def load(self) -> None:
+        prepare(self._load)
+
+    def _load(self) -> None:
+        with np.errstate(over="ignore"):  # an absurd learning rate is infinite in float32, and the loss will tell
+            for place, value in self.fields:
+                place[...] = value()
+        self.device.load(self.on_host[: self.size], out=self.on_device[: self.size])
+
+
 class Memory:
     """The buffers of one network: lasting ones, and scratch that is dead when its user returns.
 
@@ -97,7 +130,7 @@ class Memory:
         take = partial(take or self.buffer, dtype=dtype)
         if len(shape) != 3:
             return take(batch, *shape)
-        return self.padded_activation(batch, shape, NO_MARGINS, take=take)[0]
+        return self.padded_activation(batch, shape, ((0, 0), (0, 0)), take=take)[0]
 
     def padded_activation(
         self, batch: int, shape: tuple[int, ...], margins: Any, axes: Any = None, take: Any = None

@@ -119,8 +119,8 @@ class Gpu(Device):
             self.precision = precision or ("tf32" if capability >= AMPERE else "fp32")
             self.cuda = _cuda(cupy)
             self.workspace = cupy.empty(WORKSPACE, np.uint8)
-            self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, self.workspace.data.ptr)
-            self.cublas.use_tf32(self.precision == "tf32")
+            tf32, address = self.precision == "tf32", self.workspace.data.ptr
+            self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, address, tf32)
             cupy.cuda.nvrtc.getVersion()
         except (RuntimeError, MemoryError, OSError, ImportError) as error:  # CuPy's errors are of the first two kinds
             raise DeviceError(

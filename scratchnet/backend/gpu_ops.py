@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet.backend.cublas import Cublas
-from scratchnet.backend.launch import REAL, WARP, Kernel
+from scratchnet.backend.cuda import REAL, WARP, Kernel
 from scratchnet.backend.ops import Ops
 from scratchnet.backend.program import run
 

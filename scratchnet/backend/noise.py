@@ -14,10 +14,7 @@ from scratchnet.backend.layout import BatchSlice
 from scratchnet.backend.program import prepare
 
 # Streams keep apart what draws with the same seed; a network's layers use their place, 0, 1, 2, ...
-HEAD = 1 << 32
-SHUFFLE = HEAD + 1
-SAMPLING = HEAD + 2
-INITIALIZERS = HEAD + 3
+HEAD, SHUFFLE, SAMPLING, INITIALIZERS = (2**32 + number for number in range(4))
 TICK = 8  # one increment of Philox's counter yields eight numbers of 32 bits
 LEVELS = np.float32(1 << 23)
 

@@ -1,11 +1,9 @@
 """How windows slide over images, as Keras defines it."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from scratchnet.backend import Array
 
-Padding = Literal["valid", "same"]
 Pair = tuple[int, int]  # of rows and of columns
 
 
@@ -18,7 +16,7 @@ class Windows:
     """
 
     def __init__(
-        self, input_shape: tuple[int, ...], size: Pair, strides: Pair, padding: Padding, dilation: Pair = (1, 1)
+        self, input_shape: tuple[int, ...], size: Pair, strides: Pair, padding: str, dilation: Pair = (1, 1)
     ) -> None:
         self.size, self.strides, self.dilation = size, strides, dilation
         rows, columns = zip(input_shape[:2], size, strides, dilation, strict=True)
@@ -43,14 +41,12 @@ class Windows:
         return slice(start, start + (count - 1) * stride + 1, stride)
 
 
-def _slide(length: int, size: int, stride: int, dilation: int, padding: Padding) -> tuple[int, Pair]:
+def _slide(length: int, size: int, stride: int, dilation: int, padding: str) -> tuple[int, Pair]:
     """Along one axis: the number of windows, and the zeros before and after."""
     span = (size - 1) * dilation + 1  # entries from a window's first to its last, inclusive
-    if padding == "valid":
-        if span > length:
-            raise ValueError(f"a window that spans {span} does not fit an axis of length {length} with padding 'valid'")
-        return (length - span) // stride + 1, (0, 0)
-    outputs = -(-length // stride)
+    outputs = -(-length // stride) if padding == "same" else (length - span) // stride + 1
+    if outputs < 1:
+        raise ValueError(f"a window that spans {span} does not fit an axis of length {length} with padding 'valid'")
     total = max((outputs - 1) * stride + span - length, 0)
     return outputs, (total // 2, total - total // 2)
 

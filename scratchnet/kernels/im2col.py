@@ -4,6 +4,7 @@ Applies to every convolution: any kernel size, stride, padding and dilation. The
 gathered row of windows is then one run of W*N values however few channels there are.
 """
 
+from collections.abc import Iterator
 from math import prod
 
 from scratchnet.backend import Array, Memory, view
@@ -27,19 +28,19 @@ class Im2col:
             self.dx, self.dx_padded = memory.padded_activation(images, shape, windows.margins, axes=BY_CHANNEL)
         self.pooling = step = 2 if convolution.pool else 1
         height, width = (outputs // step * step for outputs in windows.outputs)
-        row_bytes = step * width * images * self.terms * memory.dtype.itemsize
-        blocks = min(-(-height // step * row_bytes // BLOCK), height // step)
-        rows = -(-(height // step) // blocks) * step
+        bands, band_bytes = height // step, step * width * images * self.terms * memory.dtype.itemsize
+        blocks = min(-(-bands * band_bytes // BLOCK), bands)
+        rows = -(-bands // blocks) * step
         self.blocks: list[tuple[int, Array, Epilogue]] = []  # the first row of each, its gathered windows, its end
         for first in range(0, height, rows):
             count = min(rows, height - first)
             columns = memory.buffer(self.terms, count * width * images)
             self.blocks.append((first, columns, Epilogue(convolution, memory, count, width)))
 
-    def _entries(self, padded: Array, first: int, epilogue: Epilogue) -> list[Array]:
-        """For each entry of the window, what the windows of a block see there: (C, rows, columns, N)."""
-        entries = self.windows.entries(padded, first, epilogue.block[:2])
-        return [entry.transpose(BY_CHANNEL) for entry in entries]
+    def _entries(self, padded: Array, columns: Array, first: int, epilogue: Epilogue) -> Iterator[tuple[Array, Array]]:
+        """For each entry of the window, what the windows of a block see there, and its rows of `columns`."""
+        entries = [entry.transpose(BY_CHANNEL) for entry in self.windows.entries(padded, first, epilogue.block[:2])]
+        return zip(entries, view(columns, len(entries), *entries[0].shape), strict=True)
 
     def _pieces(self, y: Array, first: int, epilogue: Epilogue) -> list[Piece]:
         (rows, columns), start = epilogue.pooled[:2], first // self.pooling
@@ -51,8 +52,7 @@ class Im2col:
         for first, columns, epilogue in self.blocks:
             with self.memory.scratch() as take:
                 block = take(*epilogue.block)
-                entries = self._entries(self.x_padded, first, epilogue)
-                for entry, gathered in zip(entries, view(columns, len(entries), *entries[0].shape), strict=True):
+                for entry, gathered in self._entries(self.x_padded, columns, first, epilogue):
                     ops.copy(entry, out=gathered)
                 ops.matmul(columns.T, view(kernel, self.terms, self.filters), out=view(block, -1, self.filters))
                 epilogue.forward(block, bias, self._pieces(y, first, epilogue))
@@ -76,6 +76,5 @@ class Im2col:
                 if self.input_gradient:
                     dcolumns = take(self.terms, len(products))
                     ops.matmul(kernel, products.T, out=dcolumns)
-                    entries = self._entries(self.dx_padded, first, epilogue)
-                    for entry, scattered in zip(entries, view(dcolumns, len(entries), *entries[0].shape), strict=True):
+                    for entry, scattered in self._entries(self.dx_padded, dcolumns, first, epilogue):
                         ops.add(entry, scattered, out=entry)

@@ -25,7 +25,8 @@ class Winograd:
 
     def __init__(self, convolution: Convolution, memory: Memory) -> None:
         images, shape, windows = convolution.images, convolution.input_shape, convolution.windows
-        self.channels, self.filters = channels, filters = shape[2], convolution.filters
+        channels, filters = shape[2], convolution.filters
+        self.channels, self.filters = channels, filters
         self.memory, self.ops, self.input_gradient = memory, memory.device.ops, convolution.input_gradient
         self.transforms = Transforms(memory)
         pooling = 2 if convolution.pool else 1

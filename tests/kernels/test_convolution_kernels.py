@@ -55,7 +55,7 @@ def by_both(kind: Any, seed: int, shape: Any, filters: int, size: Any, padding: 
     source = np.random.default_rng(seed)
     x, kernel = source.standard_normal(shape), source.standard_normal((*size, shape[-1], filters))
     bias = source.standard_normal(filters)
-    outputs = Windows(shape[1:], size, (1, 1), padding).outputs  # type: ignore[arg-type]
+    outputs = Windows(shape[1:], size, (1, 1), padding).outputs
     dy = source.standard_normal((shape[0], *(o // 2 if pool else o for o in outputs), filters))
     expected = by_loops(x, kernel, bias, dy, padding, relu, pool)
     for dtype, tolerance in SAME.items():
@@ -96,7 +96,7 @@ def test_winograd_is_the_convolution(
 def test_im2col_is_the_convolution(
     seed: int, height: int, width: int, size: Any, channels: int, padding: str, relu: bool, pool: bool
 ) -> None:
-    outputs = Windows((height, width), size, (1, 1), padding).outputs  # type: ignore[arg-type]
+    outputs = Windows((height, width), size, (1, 1), padding).outputs
     by_both(Im2col, seed, (2, height, width, channels), 3, size, padding, relu, pool and relu and min(outputs) >= 2)
 
 

@@ -8,7 +8,7 @@ products add it and sum its gradient.
 from math import prod
 
 from scratchnet.backend import Array, Memory
-from scratchnet.backend.launch import Kernel, image_strides
+from scratchnet.backend.cuda import Kernel, image_strides
 from scratchnet.kernels.geometry import Convolution
 
 
@@ -25,9 +25,8 @@ class GpuConvolution:
         self.memory, self.ops, self.input_gradient = memory, memory.device.ops, convolution.input_gradient
         self.products, terms = images * rows * columns, prod(windows.size) * channels
         constants = {
-            "HEIGHT": height, "WIDTH": width, "CHANNELS": channels, "ROWS": rows, "COLUMNS": columns,
-            "FILTERS": filters, "POOL": step, "RELU": int(convolution.relu),
-            "TERM_PITCH": shape[0], "FILTER_PITCH": shape[1],
+            "HEIGHT": height, "WIDTH": width, "CHANNELS": channels, "ROWS": rows, "COLUMNS": columns, "POOL": step,
+            "FILTERS": filters, "RELU": int(convolution.relu), "TERM_PITCH": shape[0], "FILTER_PITCH": shape[1],
         }  # fmt: skip
         pairs = windows.size, windows.strides, windows.dilation
         for name, (of_rows, of_columns) in zip(("KERNEL", "STRIDE", "DILATION"), pairs, strict=True):

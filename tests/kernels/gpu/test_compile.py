@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from scratchnet.backend.cuda import Cuda
-from scratchnet.backend.launch import FOLDER
-from scratchnet.backend.launch import source as text_of
+from scratchnet.backend.cuda import FOLDER, Cuda
+from scratchnet.backend.cuda import source as text_of
 
 SOURCES = {path.name: text_of(path.name) for path in sorted(FOLDER.glob("*.cu"))}
 ARCHITECTURES = "sm_80", "sm_90"

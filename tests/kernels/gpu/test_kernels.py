@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 from scratchnet import Adam
 from scratchnet.backend import BatchSlice, FlatLayout, Memory, StepCounter, get_device, noise
-from scratchnet.backend.launch import MOST, THREADS, Kernel
+from scratchnet.backend.cuda import MOST, THREADS, Kernel
 from scratchnet.backend.layout import PITCH
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from scratchnet.kernels.geometry import Convolution, Windows
-from scratchnet.kernels.gpu.batch import GpuBatch
+from scratchnet.kernels.gpu.batch import GpuBatch, GpuNoise
 from scratchnet.kernels.gpu.convolution import GpuConvolution
-from scratchnet.kernels.gpu.noise import GpuNoise
 from scratchnet.layers import Dense
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 from tests.reference import reference, strategies
@@ -83,7 +82,7 @@ def test_a_launch_covers_every_element_once(
         'extern "C" __global__ void count(int threads, real* seen) {\n'
         "    int e = blockIdx.x * blockDim.x + threadIdx.x;\n    if (e < threads) seen[e] += 1;\n}\n"
     )
-    monkeypatch.setattr("scratchnet.backend.launch.FOLDER", tmp_path)
+    monkeypatch.setattr("scratchnet.backend.cuda.FOLDER", tmp_path)
     seen, whole = guarded(device, np.zeros(threads))
     Kernel(device.cuda, "count.cu", "count", np.dtype("float64"))(threads, seen)
     assert (seen == 1).all()
@@ -168,7 +167,7 @@ def test_gather_is_the_batch_divided_by_255(device: Any, dtype: str, margins: An
 def test_convolution_and_its_epilogue(
     device: Any, dtype: str, case: strategies.Convolution, relu: bool, pool: bool, bias: bool, margin: bool
 ) -> None:
-    geometry = Windows(case.input_shape, case.kernel_size, case.strides, case.padding, case.dilation_rate)  # type: ignore[arg-type]
+    geometry = Windows(case.input_shape, case.kernel_size, case.strides, case.padding, case.dilation_rate)
     pool = pool and min(geometry.outputs) >= 2
     source = np.random.default_rng(case.seed)
     x, kernel, offset = (
