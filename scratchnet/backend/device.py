@@ -20,6 +20,7 @@ from scratchnet.errors import DeviceError
 
 DEVICES = "cpu", "gpu"
 PRECISIONS = "fp32", "tf32"
+EXTRAS = "scratchnet[cuda12] or scratchnet[cuda13]"
 AMPERE = 80  # the first compute capability with TF32
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
@@ -96,25 +97,20 @@ class Gpu(Device):
         if len(packages) > 1:  # before the import, which two packages can break or warn of
             raise DeviceError(
                 f"device 'gpu' needs one CuPy package and here are {len(packages)}, {' and '.join(packages)}, which "
-                "overwrite each other: uninstall all of them, then install scratchnet[cuda12] or scratchnet[cuda13]"
+                f"overwrite each other: uninstall all of them, then install {EXTRAS}"
             )
         try:
+            problem = "needs CuPy, which cannot be imported"
+            advice = f"install {EXTRAS}, whichever matches the driver"
             import cupy
-        except ImportError as error:
-            raise DeviceError(
-                f"device 'gpu' needs CuPy, which cannot be imported ({error}): install scratchnet[cuda12] or "
-                "scratchnet[cuda13], whichever matches the driver, or choose the device 'cpu'"
-            ) from error
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except Exception as error:
-            raise DeviceError(
-                f"device 'gpu' needs a CUDA GPU and a driver as new as CuPy's CUDA, and CuPy finds none ({error}): "
-                "check nvidia-smi, install scratchnet[cuda12] for an older driver, or choose the device 'cpu'"
-            ) from error
-        if count == 0:
-            raise DeviceError("device 'gpu' needs a CUDA GPU and this machine shows none: choose the device 'cpu'")
-        try:
+
+            problem = "needs a CUDA GPU and a driver as new as CuPy's CUDA, and CuPy finds none"
+            advice = "check nvidia-smi, install scratchnet[cuda12] for an older driver"
+            if cupy.cuda.runtime.getDeviceCount() == 0:
+                raise RuntimeError("this machine shows none")
+            problem = "cannot be set up"
+            advice = "another program may have its memory (see nvidia-smi), or a library of CUDA is missing, "
+            advice += f"which {EXTRAS} brings"
             capability = int(cupy.cuda.Device().compute_capability)
             self.precision = precision or ("tf32" if capability >= AMPERE else "fp32")
             self.cuda = _cuda(cupy)
@@ -122,11 +118,8 @@ class Gpu(Device):
             tf32, address = self.precision == "tf32", self.workspace.data.ptr
             self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, address, tf32)
             cupy.cuda.nvrtc.getVersion()
-        except (RuntimeError, MemoryError, OSError, ImportError) as error:  # CuPy's errors are of the first two kinds
-            raise DeviceError(
-                f"device 'gpu' cannot be set up ({error}): another program may have its memory (see nvidia-smi), or "
-                "a library of CUDA is missing, which scratchnet[cuda12] or scratchnet[cuda13] brings; or choose 'cpu'"
-            ) from error
+        except Exception as error:  # of any kind, as it is CuPy's, CUDA's or the driver's
+            raise DeviceError(f"device 'gpu' {problem} ({error}): {advice}, or choose the device 'cpu'") from error
         self.capture = self.cuda.capture
         super().__init__(cupy, GpuOps(cupy, self.cublas, self.cuda))
 

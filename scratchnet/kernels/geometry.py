@@ -28,17 +28,15 @@ class Windows:
 
         By all of them, or by as many as `shape` from the row of windows `first` on.
         """
-        rows, columns = shape or self.outputs
-        return [
-            padded[:, self._seen(0, r, first, rows), self._seen(1, s, 0, columns)]
-            for r in range(self.size[0])
-            for s in range(self.size[1])
-        ]
+        height, width = shape or self.outputs
+        rows, columns = self._seen(0, first, height), self._seen(1, 0, width)
+        return [padded[:, row, column] for row in rows for column in columns]
 
-    def _seen(self, axis: int, entry: int, first: int, count: int) -> slice:
+    def _seen(self, axis: int, first: int, count: int) -> list[slice]:
+        """Along one axis, for each entry of a window: where `count` windows from `first` on have it."""
         stride = self.strides[axis]
-        start = entry * self.dilation[axis] + first * stride
-        return slice(start, start + (count - 1) * stride + 1, stride)
+        starts = [first * stride + entry * self.dilation[axis] for entry in range(self.size[axis])]
+        return [slice(start, start + (count - 1) * stride + 1, stride) for start in starts]
 
 
 def _slide(length: int, size: int, stride: int, dilation: int, padding: str) -> tuple[int, Pair]:
