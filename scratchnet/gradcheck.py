@@ -55,14 +55,11 @@ def check_gradients(
         dx, terms = _of_head(twin, x, labels)
     else:
         dx, terms = _of_module(twin, x, target.clock.step, training, source)
-    points = [("x", x, dx)]
+    points = [(f"{target.name}: x", x, dx)]
     for layer in twin.leaves:
         for name in layer.parameters if layer.trainable else ():
-            points.append((f"{layer.name}/{name}", layer.parameters[name], layer.gradients[name].copy()))
-    errors = []
-    for name, point, gradient in points * directions:
-        errors.append(_error(terms, point, gradient, source, f"{target.name}: {name}"))
-    return max(errors)
+            points.append((f"{target.name}: {layer.name}/{name}", layer.parameters[name], layer.gradients[name].copy()))
+    return max(_error(terms, source, *point) for point in points * directions)
 
 
 Terms = Callable[[], np.ndarray]  # whose sum is L, for x and the parameters as they are now
@@ -110,7 +107,7 @@ def _of_module(
     return dx, lambda: forward() * dy
 
 
-def _error(terms: Terms, point: np.ndarray, gradient: np.ndarray, source: np.random.Generator, name: str) -> float:
+def _error(terms: Terms, source: np.random.Generator, name: str, point: np.ndarray, gradient: np.ndarray) -> float:
     """Relative error of <gradient, direction> against central differences of L along a random direction."""
     here, start = terms(), point.copy()
     length = float(np.linalg.norm(here))

@@ -23,9 +23,6 @@ class Cublas:
         self._call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))  # this resets the workspace
         self._call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(workspace), ctypes.c_size_t(WORKSPACE))
         self._call("cublasSetMathMode", self.handle, ctypes.c_int(TF32_TENSOR_OP_MATH if tf32 else DEFAULT_MATH))
-        # alpha and beta are read when a product is launched; keep them where they are
-        self.one = {name: kind(1) for name, (_, kind) in GEMM.items()}
-        self.zero = {name: kind(0) for name, (_, kind) in GEMM.items()}
 
     def product(self, a: Any, b: Any, out: Any) -> None:
         """out = a b for matrices of one dtype; the rows or the columns of a and b lie together, the rows of out."""
@@ -36,12 +33,13 @@ class Cublas:
         fits = b.shape[0] == terms and out.shape == (rows, columns) and a.dtype == b.dtype == out.dtype
         if not fits or out_flag:
             raise ValueError(f"no product of {a.shape} {a.dtype} and {b.shape} {b.dtype} into {out.shape} {dtype}")
+        function, number = GEMM[dtype]  # it reads the factors of a b and of out, 1 and 0, before it returns
         self._call(
-            GEMM[dtype][0], self.handle, ctypes.c_int(b_flag), ctypes.c_int(a_flag),
+            function, self.handle, ctypes.c_int(b_flag), ctypes.c_int(a_flag),
             ctypes.c_int(columns), ctypes.c_int(rows), ctypes.c_int(terms),
-            ctypes.byref(self.one[dtype]), ctypes.c_void_p(b.data.ptr), ctypes.c_int(b_leading),
+            ctypes.byref(number(1)), ctypes.c_void_p(b.data.ptr), ctypes.c_int(b_leading),
             ctypes.c_void_p(a.data.ptr), ctypes.c_int(a_leading),
-            ctypes.byref(self.zero[dtype]), ctypes.c_void_p(out.data.ptr), ctypes.c_int(leading),
+            ctypes.byref(number(0)), ctypes.c_void_p(out.data.ptr), ctypes.c_int(leading),
         )  # fmt: skip
 
     def _call(self, name: str, *arguments: Any) -> None:

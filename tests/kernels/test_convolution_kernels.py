@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from scratchnet.backend import Array, Memory, get_device
 from scratchnet.kernels.geometry import Convolution, Windows
 from scratchnet.kernels.im2col import Im2col
-from scratchnet.kernels.winograd import Winograd
-from scratchnet.kernels.winograd_transforms import A, G, Transforms
+from scratchnet.kernels.winograd import A, G, Transforms, Winograd
 from tests.reference import reference
 
 SAME = {"float64": 1e-12, "float32": 5e-6}  # relative L2
