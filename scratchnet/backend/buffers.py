@@ -15,7 +15,6 @@ LINE = 64  # bytes of a cache line; a ufunc on unaligned operands runs at half i
 HUGE_PAGE = 2 << 20
 SMALL, LARGE = 64 << 10, 32 << 20  # bytes asked for at once: little for a layer alone, much for a network
 STAGGER = 11 * LINE  # so that successive arrays do not start at the same offset in a page and evict each other
-
 CAPACITY, ALIGN = 4096, 16  # bytes of the step record: some hundred values, and what they start at multiples of
 
 

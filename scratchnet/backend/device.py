@@ -40,7 +40,7 @@ class Device:
     capture: Capture | None = None
     precision = "fp32"
 
-    def __init__(self, xp: Any, ops: Ops | None = None) -> None:
+    def __init__(self, xp: Any = np, ops: Ops | None = None) -> None:
         self.xp, self.ops = xp, ops or Ops(xp)
 
     def session(self) -> AbstractContextManager[None]:
@@ -81,9 +81,6 @@ class Cpu(Device):
 
     name = "cpu"
     image_axes = (1, 2, 0, 3)
-
-    def __init__(self) -> None:
-        super().__init__(np)
 
 
 class Gpu(Device):

@@ -10,7 +10,7 @@ from scratchnet.backend.products import parts, pieces
 from scratchnet.backend.program import run
 
 BY_KEYWORD = "maximum", "minimum"  # whose third position NumPy 2.4 deprecates
-QUICK = {"sum": np.add.reduce, "amax": np.maximum.reduce}  # NumPy's functions of these names wrap them in microseconds
+QUICK = {"sum": np.add.reduce, "amax": np.maximum.reduce}  # without the microseconds of NumPy's wrappers
 
 
 class Ops:
