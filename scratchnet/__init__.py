@@ -6,23 +6,8 @@ from typing import TYPE_CHECKING, Any
 import scratchnet.on_gpu  # noqa: F401 - a GPU's kernels, into their table
 from scratchnet.gradcheck import NotDifferentiableError, check_gradients
 from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
-from scratchnet.layers import (
-    AveragePooling2D,
-    BatchNormalization,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAveragePooling2D,
-    GumbelSoftmax,
-    Layer,
-    MaxPooling2D,
-    Parallel,
-    ReLU,
-    Residual,
-    Sequential,
-    Softmax,
-)
+from scratchnet.layers import *  # noqa: F403
+from scratchnet.layers import __all__ as LAYERS
 from scratchnet.optimizers import SGD, Adam, Optimizer
 from scratchnet.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay
 
@@ -33,11 +18,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD", "Adam", "AnnealedTemperature", "AveragePooling2D", "BatchNormalization", "Conv2D", "CosineDecay", "Dataset",
-    "Dense", "Dropout", "ExponentialDecay", "Flatten", "GlobalAveragePooling2D", "GumbelSoftmax",
-    "GumbelSoftmaxCrossEntropy", "Head", "Layer", "MaxPooling2D", "NotDifferentiableError", "Optimizer", "Parallel",
-    "PiecewiseConstantDecay", "ReLU", "Residual", "Sequential", "Softmax", "SoftmaxCrossEntropy", "Split", "Trainer",
-    "check_gradients", "load_dataset",
+    "SGD", "Adam", "AnnealedTemperature", "CosineDecay", "Dataset", "ExponentialDecay", "GumbelSoftmaxCrossEntropy",
+    "Head", "NotDifferentiableError", "Optimizer", "PiecewiseConstantDecay", "SoftmaxCrossEntropy", "Split", "Trainer",
+    "check_gradients", "load_dataset", *LAYERS,
 ]  # fmt: skip
 
 LATE = {"Trainer": "scratchnet.training"} | dict.fromkeys(("Dataset", "Split", "load_dataset"), "scratchnet.data")

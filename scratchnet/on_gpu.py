@@ -11,7 +11,7 @@ import numpy as np
 
 from scratchnet.backend import Array, Noise
 from scratchnet.backend.cuda import NULL, WARP, Kernel
-from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
+from scratchnet.heads import GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
 from scratchnet.kernels.batch import Batch
 from scratchnet.kernels.gpu.batch import GpuBatch, GpuNoise
 from scratchnet.kernels.gpu.convolution import GpuConvolution
@@ -67,13 +67,13 @@ class GpuSoftmaxCrossEntropy(SoftmaxCrossEntropy):
     key = np.uint64(0), np.uint64(0)
 
     def allocate(self) -> None:
-        self.allocate_ends()
+        Head.allocate(self)
         rows, memory = self.batch.size, self.memory
         self.losses, self.hits = memory.buffer(rows), memory.buffer(rows)
         self.step_and_scale = memory.record.field(lambda: (self.clock.step, self.now()), np.float64, 2)
         constants = {"CLASSES": self.classes, "FIRST_ROW": self.batch.start, "GUMBEL": self.gumbel}
         self.of_rows, self.totals = (
-            Kernel(self.device.cuda, "head.cu", name, memory.dtype, **constants) for name in ("cross_entropy", "totals")
+            Kernel(self.device, "head.cu", name, memory.dtype, **constants) for name in ("cross_entropy", "totals")
         )
 
     def now(self) -> float:
@@ -109,7 +109,7 @@ class GpuAdam(Adam):
         if len(gradients) > 1:
             super().apply_all(gradients)
             return
-        kernel = Kernel(self.device.cuda, "adam.cu", "adam", self.memory.dtype)
+        kernel = Kernel(self.device, "adam.cu", "adam", self.memory.dtype)
         kernel(self.parameters.size, self.of_step, *gradients, self.parameters, self.moments["m"], self.moments["v"])
 
 

@@ -1,6 +1,5 @@
 """The same values, gradients and training steps as PyTorch, whose gradients are derived by a machine."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,21 +9,11 @@ from hypothesis import strategies as st
 
 from scratchnet import Sequential
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
-from scratchnet.layers import (
-    AveragePooling2D,
-    BatchNormalization,
-    Conv2D,
-    Dense,
-    Flatten,
-    GlobalAveragePooling2D,
-    GumbelSoftmax,
-    MaxPooling2D,
-    ReLU,
-    Softmax,
-)
+from scratchnet.layers import AveragePooling2D, BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D, ReLU
 from scratchnet.optimizers import SGD, Adam
+from tests.layers.catalogue import EXAMPLES, torch_forward
 from tests.reference.checks import assert_close, distinct, randomize
-from tests.reference.reference import window_axis
+from tests.reference.layers import STEP
 from tests.reference.strategies import Convolution, Pooling, convolutions, generators, poolings, wide_convolutions
 
 torch = pytest.importorskip("torch", reason="these tests compare with PyTorch: pip install 'scratchnet[test]'")
@@ -36,112 +25,51 @@ def tensor(array: np.ndarray) -> Tensor:
     return torch.tensor(array, requires_grad=True)
 
 
-def nchw(x: Tensor) -> Tensor:
-    return x.permute(0, 3, 1, 2)
-
-
-def nhwc(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1)
-
-
-def padded(x: Tensor, window: tuple[int, int], strides: Any, padding: str, dilation: Any, value: float = 0.0) -> Tensor:
-    """NCHW images with Keras's padding: what is odd comes after."""
-    margins: list[int] = []
-    for size, k, stride, step in reversed(list(zip(x.shape[2:], window, strides, dilation, strict=True))):
-        positions, before = window_axis(size, k, stride, padding, step)
-        after = (positions - 1) * stride + (k - 1) * step + 1 - before - size
-        margins += [before, max(after, 0)] if padding == "same" else [0, 0]
-    return F.pad(x, margins, value=value)
-
-
-def convolve(x: Tensor, kernel: Tensor, bias: Tensor, strides: Any, padding: str, dilation: Any) -> Tensor:
-    """With Keras's layout of images and kernels."""
-    images = padded(nchw(x), kernel.shape[:2], strides, padding, dilation)
-    return nhwc(F.conv2d(images, kernel.permute(3, 2, 0, 1).contiguous(), bias, stride=strides, dilation=dilation))
-
-
-def compare(layer: Any, x: np.ndarray, function: Callable[..., Tensor], rng: np.random.Generator) -> None:
-    """The layer's output and gradients against those of `function(x, *parameters)`."""
-    layer.build(x.shape[1:], dtype=x.dtype)
-    randomize(layer, rng)
-    points = [tensor(array) for array in (x, *layer.parameters.values())]
-    expected = function(*points)
+def compare(module: Any, x: np.ndarray, rng: np.random.Generator) -> None:
+    """The output and gradients against those of the same module in PyTorch's words."""
+    module.build(x.shape[1:], dtype=x.dtype)
+    randomize(module, rng)
+    point, parameters = tensor(x), {name: tensor(array) for name, array in module.weights().items()}
+    expected = torch_forward(module, point, parameters)
     dy = rng.normal(size=tuple(expected.shape))
     expected.backward(torch.tensor(dy))
-    layer.clock.step = 0
-    assert_close(layer.forward(x, training=True), expected.detach())
-    assert_close(layer.backward(dy), points[0].grad)
-    for gradient, point in zip(layer.gradients.values(), points[1:], strict=True):
-        assert_close(gradient, point.grad)
+    module.clock.step = STEP
+    assert_close(module.forward(x, training=True), expected.detach())
+    assert_close(module.backward(dy), point.grad)
+    for layer in module.leaves:
+        for name, gradient in layer.gradients.items():
+            assert_close(gradient, parameters[f"{layer.name}/{name}"].grad)
+
+
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.kind.in_torch])
+def test_every_layer(name: str) -> None:
+    rng, example = np.random.default_rng(1), EXAMPLES[name]
+    compare(example.make(), distinct((4, *example.input_shape), rng), rng)
 
 
 @given(case=convolutions() | wide_convolutions())
 def test_convolution(case: Convolution) -> None:
     rng, options = np.random.default_rng(case.seed), (case.strides, case.padding, case.dilation_rate)
     x = rng.normal(size=(case.batch, *case.input_shape))
-    layer = Conv2D(case.filters, case.kernel_size, *options)
-    compare(layer, x, lambda x, kernel, bias: convolve(x, kernel, bias, *options), rng)
+    compare(Conv2D(case.filters, case.kernel_size, *options), x, rng)
 
 
+@pytest.mark.parametrize("kind", [MaxPooling2D, AveragePooling2D])
 @given(case=poolings())
-def test_max_pooling(case: Pooling) -> None:
+def test_pooling(kind: Any, case: Pooling) -> None:
     rng, options = np.random.default_rng(case.seed), (case.pool_size, case.strides, case.padding)
-    x = distinct((case.batch, *case.input_shape), rng)
-
-    def pool(x: Tensor) -> Tensor:
-        return nhwc(F.max_pool2d(padded(nchw(x), *options, (1, 1), value=-torch.inf), case.pool_size, case.strides))
-
-    compare(MaxPooling2D(*options), x, pool, rng)
-
-
-@given(case=poolings())
-def test_average_pooling(case: Pooling) -> None:
-    rng, options = np.random.default_rng(case.seed), (case.pool_size, case.strides, case.padding)
-    x = rng.normal(size=(case.batch, *case.input_shape))
-
-    def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(padded(nchw(x), *options, (1, 1)), case.pool_size, case.strides)
-
-    # The mean of ones and padding zeros is the part of the window that counts.
-    compare(AveragePooling2D(*options), x, lambda x: nhwc(mean(x) / mean(torch.ones_like(x))), rng)
+    compare(kind(*options), distinct((case.batch, *case.input_shape), rng), rng)
 
 
 @given(shape=st.tuples(*[st.integers(1, 6)] * 3), rng=generators())
 def test_dense(shape: tuple[int, int, int], rng: np.random.Generator) -> None:
     batch, features, units = shape
-    compare(Dense(units), rng.normal(size=(batch, features)), lambda x, kernel, bias: x @ kernel + bias, rng)
+    compare(Dense(units), rng.normal(size=(batch, features)), rng)
 
 
 @given(shape=st.tuples(st.integers(2, 5), *[st.integers(1, 4)] * 3), rng=generators())
 def test_batch_normalization(shape: tuple[int, ...], rng: np.random.Generator) -> None:
-    x = rng.normal(size=shape)
-
-    def normalize(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        return nhwc(F.batch_norm(nchw(x), None, None, gamma, beta, training=True, eps=1e-3))
-
-    compare(BatchNormalization(), x, normalize, rng)
-
-
-@pytest.mark.parametrize(
-    ("layer", "function", "shape"),
-    [
-        (ReLU(), torch.relu, (3, 4, 5, 2)),
-        (Softmax(), lambda x: torch.softmax(x, -1), (4, 6)),
-        (Flatten(), lambda x: x.reshape(len(x), -1), (3, 4, 5, 2)),
-        (GlobalAveragePooling2D(), lambda x: x.mean((1, 2)), (3, 4, 5, 2)),
-    ],
-    ids=["relu", "softmax", "flatten", "global_average"],
-)
-def test_layers_without_parameters(layer: Any, function: Any, shape: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(1)
-    compare(layer, distinct(shape, rng), function, rng)
-
-
-def test_gumbel_softmax() -> None:
-    """The layer's own noise, read off at x = 0 (softmax does not see a constant of each row), handed to PyTorch."""
-    rng, layer = np.random.default_rng(2), GumbelSoftmax(0.7)
-    noise = torch.tensor(0.7 * np.log(layer.forward(np.zeros((4, 6)), training=True)))
-    compare(layer, rng.normal(size=(4, 6)), lambda x: torch.softmax((x + noise) / 0.7, -1), rng)
+    compare(BatchNormalization(), rng.normal(size=shape), rng)
 
 
 @pytest.mark.parametrize("temperature", [None, 0.3, 1.0, 5.0])
@@ -211,22 +139,6 @@ def valid_padding(filters: tuple[int, int, int] = (6, 17, 20), units: int = 12) 
     return Sequential([*layers[:-1], Flatten(), Dense(units), ReLU(), Dense(10)])
 
 
-def torch_forward(network: Sequential, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-    """The same network in PyTorch's words, with our parameters."""
-    for layer in network.layers:
-        if isinstance(layer, Conv2D | Dense):
-            kernel, bias = parameters[f"{layer.name}/kernel"], parameters[f"{layer.name}/bias"]
-            convolution = isinstance(layer, Conv2D)
-            x = convolve(x, kernel, bias, (1, 1), layer.padding, (1, 1)) if convolution else x @ kernel + bias
-        elif isinstance(layer, ReLU):
-            x = torch.relu(x)
-        elif isinstance(layer, MaxPooling2D):
-            x = nhwc(F.max_pool2d(nchw(x), 2))
-        else:
-            x = x.reshape(len(x), -1)
-    return x
-
-
 NETWORKS = pytest.mark.parametrize(("make", "size"), [(same_padding, 16), (valid_padding, 24)], ids=["same", "valid"])
 
 
@@ -249,7 +161,7 @@ def test_networks(make: Any, size: int, dtype: str, tolerance: float, batch: int
     x, dy = rng.random((batch, size, size, 3)).astype(dtype), rng.normal(size=(batch, 10)).astype(dtype)
     parameters = {name: tensor(array.astype(np.float64)) for name, array in network.weights().items()}
     point = tensor(x.astype(np.float64))
-    expected = torch_forward(network, parameters, point)
+    expected = torch_forward(network, point, parameters)
     expected.backward(torch.tensor(dy.astype(np.float64)))
     assert_close(network.forward(x, training=True), expected.detach(), tolerance)
     assert_close(network.backward(dy), point.grad, tolerance)
@@ -276,7 +188,7 @@ def test_training(make: Any, size: int, ours: Any, theirs: Any, temperature: flo
         optimizer.update(network.gradients)
 
         judge.zero_grad()
-        logits = torch_forward(network, parameters, torch.tensor(x))
+        logits = torch_forward(network, torch.tensor(x), parameters)
         if isinstance(head, GumbelSoftmaxCrossEntropy):
             logits = (logits + torch.tensor(head.noise(step, 4, 10))) / temperature
         expected = F.cross_entropy(logits, torch.tensor(labels))

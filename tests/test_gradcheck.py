@@ -21,7 +21,7 @@ from scratchnet.layers import (
     ReLU,
     Softmax,
 )
-from tests.layers.catalogue import LAYERS
+from tests.layers.catalogue import EXAMPLES
 from tests.reference.checks import distinct
 from tests.reference.strategies import Convolution, convolutions
 
@@ -37,13 +37,12 @@ def network() -> Sequential:
 # --- right gradients
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("training", [True, False])
-def test_every_layer_is_right(kind: str, training: bool) -> None:
-    factory, input_shape = LAYERS[kind]
+def test_every_layer_is_right(name: str, training: bool) -> None:
     for seed in range(3):
-        x = distinct((3, *input_shape), np.random.default_rng(seed))
-        assert check_gradients(factory(), x, training=training, seed=seed) < 1e-7
+        x = distinct((3, *EXAMPLES[name].input_shape), np.random.default_rng(seed))
+        assert check_gradients(EXAMPLES[name].make(), x, training=training, seed=seed) < 1e-7
 
 
 @given(case=convolutions())

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from scratchnet import check_gradients
 from scratchnet.backend import noise
 from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from tests.reference import reference
@@ -350,3 +351,45 @@ def test_calling_a_head_again_allocates_next_to_nothing() -> None:
     assert peak < 4 * logits.nbytes
     np.testing.assert_array_equal(gradient, kept)
     assert head(logits, labels, step=1)[0] == first
+
+
+def test_temperatures_that_no_float32_can_divide_by_are_refused() -> None:
+    with pytest.raises(ValueError, match="gumbel head: temperature is 1e-40, by which float32 cannot divide"):
+        GumbelSoftmaxCrossEntropy(1e-40)
+    head = GumbelSoftmaxCrossEntropy(lambda step: 1e-40)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="gumbel head: temperature at step 3 is 1e-40"):
+        head(np.zeros((2, 3), np.float32), np.array([0, 1]), step=3)
+
+
+def test_a_head_is_called_with_labels() -> None:
+    head = SoftmaxCrossEntropy()
+    for call in (head.forward, head.backward, head.predict):
+        with pytest.raises((TypeError, RuntimeError), match="softmax"):
+            call(np.zeros((2, 3)))
+
+
+class InPlainNumPy(SoftmaxCrossEntropy):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.dx *= 1
+
+
+class PlainLoss(SoftmaxCrossEntropy):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.loss[...] = self.loss + np.sum(self.x)
+
+
+class PlainGradient(SoftmaxCrossEntropy):
+    def compute(self, training: bool) -> None:
+        super().compute(training)
+        self.dx[...] = self.dx * np.cos(self.x)
+
+
+@pytest.mark.parametrize("kind", [PlainLoss, PlainGradient])
+def test_a_head_that_computes_beside_the_record_is_refused(kind: Any) -> None:
+    logits, labels = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, 2, 0])
+    with pytest.raises(TypeError, match=r"softmax: (y|dx) is another when its step is repeated from the record"):
+        kind()(logits, labels)
+    with pytest.raises(TypeError, match=r"softmax: (y|dx) is another when its step is repeated from the record"):
+        check_gradients(kind(), logits, labels)

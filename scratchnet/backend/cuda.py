@@ -160,8 +160,8 @@ class Kernel:
     Raises ValueError for more values than can be counted.
     """
 
-    def __init__(self, cuda: Any, file: str, name: str, dtype: np.dtype[Any], **constants: int | str) -> None:
-        self.dtype, self.function = dtype, _compiled(cuda, file, name, real=REAL[str(dtype)], **constants)
+    def __init__(self, device: Any, file: str, name: str, dtype: np.dtype[Any], **constants: int | str) -> None:
+        self.dtype, self.function = dtype, _compiled(device.cuda, file, name, real=REAL[str(dtype)], **constants)
 
     def __call__(self, threads: int, *arguments: Any) -> None:
         largest = max(threads, *(argument.size for argument in arguments if argument.dtype == self.dtype), 0)

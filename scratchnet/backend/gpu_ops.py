@@ -32,5 +32,5 @@ class GpuOps(Ops):
             super()._reduce(name, a, axis, out)
             return
         columns = prod(a.shape[axes[0] :])
-        kernel = Kernel(self.cuda, "reduce.cu", f"row_{name}", a.dtype)
+        kernel = Kernel(self, "reduce.cu", f"row_{name}", a.dtype)
         kernel(a.size // columns * WARP, a, out, np.int32(columns))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scratchnet.data.dataset import Dataset, Split
+from scratchnet.data.dataset import Dataset
 
 ENLARGEMENT = 4
 
@@ -17,18 +17,10 @@ def load_digits() -> Dataset:
     digits = datasets.load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     grey = grey.repeat(ENLARGEMENT, axis=1).repeat(ENLARGEMENT, axis=2)
-    images = np.repeat(grey[..., np.newaxis], 3, axis=-1)
-    labels = digits.target.astype(np.int64)
+    images, labels = np.repeat(grey[..., np.newaxis], 3, axis=-1), digits.target
 
     # Not every fifth sample of all: the writers wrote 0 to 9 in turn, so that would favour two of the ten digits.
     test = np.zeros(len(labels), dtype=bool)
     for digit in range(10):
         test[np.flatnonzero(labels == digit)[4::5]] = True
-    return Dataset(
-        name="digits",
-        train=Split(images[~test], labels[~test]),
-        test=Split(images[test], labels[test]),
-        class_names=tuple("0123456789"),
-        superclass_names=(),
-        superclasses=np.empty(0, dtype=np.int64),
-    )
+    return Dataset.from_arrays(images[~test], labels[~test], test=(images[test], labels[test]), name="digits")

@@ -3,8 +3,8 @@
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
-from http.client import HTTPException, HTTPResponse
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -14,7 +14,13 @@ from tqdm import tqdm
 from scratchnet.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
-MD5 = "03b5dce01913d631647c71ecec9e9cb8"
+OFFICIAL = {  # SHA-256, as TensorFlow Datasets and Keras have them; of unpacked files the MD5, as torchvision has it
+    "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec": "cifar-100-binary.tar.gz",
+    "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7": "cifar-100-python.tar.gz",
+    "16019d7e3df5f24257cddd939b257f8d": "train, unpacked from it",
+    "f0ef6b0ae62326f3e7ffdfab6717acfc": "test, unpacked from it",
+    "7973b15100ade9c7d40fb424638fde48": "meta, unpacked from it",
+}
 ADVICE = f"fetch {URL} by other means and name it with --data PATH or $SCRATCHNET_DATA"
 TIMEOUT_SECONDS = 10  # to connect, and between two pieces of data
 ATTEMPTS = 5
@@ -23,16 +29,21 @@ CHUNK_BYTES = 1 << 18
 
 def user_cache_directory() -> Path:
     """The folder for what this user's scratchnet has downloaded; DataError where the user has no home directory."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    places = {"win32": ("LOCALAPPDATA", "~/AppData/Local"), "darwin": ("", "~/Library/Caches")}
+    variable, usual = places.get(sys.platform, ("XDG_CACHE_HOME", "~/.cache"))
     try:
-        return Path(base).expanduser() / "scratchnet"
+        return Path(os.environ.get(variable) or usual).expanduser() / "scratchnet"
     except RuntimeError as error:
         raise DataError(f"there is no home directory to keep CIFAR-100 in; {ADVICE}") from error
+
+
+def is_official(path: Path) -> bool:
+    """Whether the file has the checksum of an official one."""
+    for kind in ("sha256", "md5"):
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, kind).hexdigest() in OFFICIAL:
+                return True
+    return False
 
 
 def download(target: Path, *, progress: bool) -> None:
@@ -46,19 +57,17 @@ def download(target: Path, *, progress: bool) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not any(_fetch(part, progress) for _ in range(ATTEMPTS)):
             raise DataError(f"the download of {URL} broke off {ATTEMPTS} times; try again to go on from {part}")
-        with part.open("rb") as file:
-            received = hashlib.file_digest(file, "md5").hexdigest()
-        if received != MD5:
+        if not is_official(part):
             part.unlink()
-            raise DataError(f"the downloaded archive has md5 {received}, not {MD5}, and was deleted; {ADVICE}")
+            raise DataError(f"what {URL} gave has not the official checksum and was deleted; {ADVICE}")
         os.replace(part, target)
-    except OSError as error:
-        problem = f"{part} cannot be written ({error})"
-        raise DataError(f"{problem}; give that folder write permission and 170 MB of room, or {ADVICE}") from error
+    except (OSError, HTTPException) as error:
+        problem = f"CIFAR-100 cannot be downloaded to {part} ({error})"
+        raise DataError(f"{problem}; check the network, or permission and room (170 MB) there, or {ADVICE}") from error
 
 
 def _fetch(part: Path, progress: bool) -> bool:
-    """Fetch what `part` lacks; False where the connection broke before the end. OSError is about the disk alone."""
+    """Fetch what `part` lacks; False where the connection broke before the end."""
     offset = part.stat().st_size if part.exists() else 0
     request = Request(URL, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:
@@ -67,10 +76,7 @@ def _fetch(part: Path, progress: bool) -> bool:
         error.close()
         if error.code == 416:  # range not satisfiable: nothing is lacking, or the checksum will tell
             return True
-        raise DataError(f"CIFAR-100 cannot be downloaded ({error}); {ADVICE}") from error
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise DataError(f"CIFAR-100 cannot be downloaded ({reason}); {ADVICE}") from error
+        raise
     with response:
         if response.status != 206:  # partial content: any other answer is the whole file again
             offset = 0
@@ -81,21 +87,10 @@ def _fetch(part: Path, progress: bool) -> bool:
             tqdm(desc="CIFAR-100", total=total, initial=offset, unit="B", unit_scale=True, disable=not progress) as bar,
         ):
             file.seek(offset)
-            for chunk in _receive(response):
-                file.write(chunk)
-                bar.update(len(chunk))
+            with suppress(HTTPException, TimeoutError, ConnectionError):
+                while chunk := response.read1(CHUNK_BYTES):  # read would lose what came before a time-out
+                    file.write(chunk)
+                    bar.update(len(chunk))
             file.flush()
             os.fsync(file.fileno())
             return total is None or file.tell() == total
-
-
-def _receive(response: HTTPResponse) -> Iterator[bytes]:
-    """The pieces of the answer; a broken connection ends them early, whether or not the server said so."""
-    while True:
-        try:
-            chunk = response.read1(CHUNK_BYTES)  # read would lose what came before a time-out
-        except (OSError, HTTPException):
-            return
-        if not chunk:
-            return
-        yield chunk

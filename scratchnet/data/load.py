@@ -13,6 +13,10 @@ from scratchnet.errors import DataError
 
 ENVIRONMENT_VARIABLE = "SCRATCHNET_DATA"
 ARCHIVE_NAME = "cifar-100-binary.tar.gz"
+WARNING = """WARNING: THIS IS NOT CIFAR-100, WHICH COULD BE NEITHER FOUND NOR DOWNLOADED.
+Reason: {}.
+In its place: scikit-learn's digits, 10 classes, 8x8 pixels enlarged to 32x32x3.
+No result of this run says anything about CIFAR-100. With --data cifar100 this is an error."""
 
 
 def load_dataset(source: str = "auto", *, progress: bool = True) -> Dataset:
@@ -37,7 +41,9 @@ def load_dataset(source: str = "auto", *, progress: bool = True) -> Dataset:
     except DataError as error:
         if source == "cifar100":
             raise
-        _warn(str(error))
+        rule, lines = "*" * 100, WARNING.format(error).splitlines()
+        text = "\n".join(textwrap.fill(line, 96, break_long_words=False, break_on_hyphens=False) for line in lines)
+        print(rule, textwrap.indent(text, "* "), rule, sep="\n", file=sys.stderr, flush=True)
         return load_digits()
     return read_cifar100(place)
 
@@ -53,17 +59,3 @@ def _cached(progress: bool) -> Path:
         place = cache / ARCHIVE_NAME
         download(place, progress=progress)
     return place
-
-
-def _warn(reason: str) -> None:
-    rule = "*" * 100
-    message = (
-        "WARNING: THIS IS NOT CIFAR-100, WHICH COULD BE NEITHER FOUND NOR DOWNLOADED.",
-        f"Reason: {reason}.",
-        "In its place: scikit-learn's digits, 10 classes, 8x8 pixels enlarged to 32x32x3.",
-        "No result of this run says anything about CIFAR-100. With --data cifar100 this is an error.",
-    )
-    lines = [
-        line for part in message for line in textwrap.wrap(part, 96, break_long_words=False, break_on_hyphens=False)
-    ]
-    print(rule, *(f"* {line}" for line in lines), rule, sep="\n", file=sys.stderr, flush=True)

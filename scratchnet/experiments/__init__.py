@@ -1,6 +1,6 @@
 """The two reports as experiments: recipes, one run and its files, studies of many, their report, the command line."""
 
-from scratchnet.experiments.config import Config, configure
+from scratchnet.experiments.config import Config, Settings, configure
 from scratchnet.experiments.published import Report
 from scratchnet.experiments.recipes import RECIPES, Recipe
 from scratchnet.experiments.report import write_report
@@ -9,6 +9,6 @@ from scratchnet.experiments.run import Observer, run_experiment
 from scratchnet.experiments.study import plan, run_study
 
 __all__ = [
-    "RECIPES", "Config", "Observer", "Recipe", "Report", "Result", "configure", "plan", "run_experiment", "run_study",
-    "write_report",
+    "RECIPES", "Config", "Observer", "Recipe", "Report", "Result", "Settings", "configure", "plan", "run_experiment",
+    "run_study", "write_report",
 ]  # fmt: skip

@@ -7,10 +7,12 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
+import safetensors.numpy
 
 from scratchnet.errors import ScratchnetError
 
@@ -92,9 +94,9 @@ def prepare(folder: Path) -> None:
         ) from error
 
 
-def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """Valid JSON: a nan or an infinity, which JSON does not have, raises ValueError."""
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+def json_bytes(record: object) -> bytes:
+    """A dataclass, or plain values, as JSON; ValueError for a nan or an infinity, which JSON does not have."""
+    return (json.dumps(msgspec.to_builtins(record), indent=2, allow_nan=False) + "\n").encode()
 
 
 def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
@@ -103,8 +105,21 @@ def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays by name, as `numpy.load` reads them."""
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+def tensors(record: object, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays by name as a safetensors file, whose metadata has a record as JSON behind its digest and the arrays'.
+
+    They are one entry, as safetensors writes several in any order.
+    """
+    arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+    text = json_bytes(record)
+    seal = f"{sha256(text).hexdigest()} {digest_of_arrays(arrays)} {text.decode()}"
+    return safetensors.numpy.save(arrays, {"scratchnet": seal})
+
+
+def digest_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of their contents, names, types and shapes."""
+    found = sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(array.data)
+    return found.hexdigest()

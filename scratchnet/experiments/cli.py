@@ -6,19 +6,68 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from scratchnet.arguments import positive_integer
 from scratchnet.errors import ScratchnetError
-from scratchnet.experiments.config import ANNEAL, DEVICES, HEADS, PRECISIONS, Config, Temperature, configure
+from scratchnet.experiments.config import ANNEAL, DEVICES, PRECISIONS, Config, Temperature, configure
 from scratchnet.experiments.display import Display, final_block
 from scratchnet.experiments.interruption import Interruption, raised
 from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES
+from scratchnet.experiments.report import write_report
+from scratchnet.experiments.report.statistics import BASELINE
 from scratchnet.experiments.run import run_experiment
-from scratchnet.experiments.study import BACKENDS, TEMPERATURES, compare, plan
+from scratchnet.experiments.study import BACKENDS, TEMPERATURES, plan, run_study
+from scratchnet.heads import HEADS
+
+
+def _temperature(text: str) -> Temperature:
+    if text == ANNEAL:
+        return ANNEAL
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {ANNEAL!r}") from None
+
+
+# The options: the name of the setting, what --help says of it, and what else argparse wants to know.
+Options = list[tuple[str, str, dict[str, Any]]]
+COMMON: Options = [
+    ("recipe", "network and settings; all: both, with --compare (default: same-padding)",
+     {"choices": [*RECIPES, "all"]}),
+    ("epochs", "passes over the training images (default: the report's)", {"type": int}),
+    ("batch_size", "images in a step (default: the report's)", {"type": int}),
+    ("learning_rate", f"of Adam (default: {LEARNING_RATE})", {"type": float}),
+    ("seed", "of all random numbers (default: 0)", {"type": int}),
+    ("device", "auto: a GPU where CuPy can use one, else the CPU", {"choices": DEVICES}),
+    ("precision", "of a GPU's products (default: tf32 where it has it, else fp32)", {"choices": PRECISIONS}),
+    ("workers", "processes (default: one a physical core; on a GPU, one)", {"type": int}),
+    ("data", "cifar100, digits, the path of a folder or archive of CIFAR-100, or auto: cifar100 where it can be had, "
+     "else digits (default: auto)", {}),
+    ("output", "folder for the files (default: runs/RECIPE-HEAD-seedSEED; with --compare studies/RECIPE)",
+     {"type": Path}),
+    ("checkpoint_every", "epochs, such as 2, or steps, such as 500steps, from one checkpoint to the next (default: 1)",
+     {"metavar": "N"}),
+    ("quiet", "print nothing but the final figures, warnings and errors", {"action": "store_true"}),
+]  # fmt: skip
+RUN: Options = [
+    ("head", f"output and loss (default: {BASELINE})", {"choices": HEADS}),
+    ("temperature", "of a head that has one: a number above 0, or 'anneal' for max(0.5, exp(-1e-4 step)) (default: the "
+     "report's)", {"type": _temperature}),
+    ("resume", "go on with the run in the output folder", {"action": "store_true"}),
+]  # fmt: skip
+STUDY: Options = [
+    ("compare", "train several heads of the recipe and write report.md and report.html", {"action": "store_true"}),
+    ("heads", f"to compare with {BASELINE} (default: those of the recipe's report)", {"choices": HEADS, "nargs": "+"}),
+    ("seeds", "how many, beginning with --seed (default: 3)", {"type": int}),
+    ("temperature_study", "also train the heads of this recipe that have a temperature at the temperatures "
+     f"{', '.join(map(str, TEMPERATURES))}", {"choices": RECIPES, "metavar": "RECIPE"}),
+    ("jobs", "runs at a time (default: one a physical core; on a cluster, as many as it takes)", {"type": int}),
+    ("backend", "of joblib, what the runs are handed to (default: loky, processes here)", {"choices": BACKENDS}),
+]  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,11 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _prepare_streams()
     parser = _parser()
-    arguments = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
-    quiet = arguments.pop("quiet")
+    given = vars(parser.parse_args(argv))  # only what was given
     try:
         command = shlex.join(["python", "train_cifar.py", *(sys.argv[1:] if argv is None else argv)])
-        work, folder = _work(arguments, quiet, command)
+        work, folder = _study(given, command) if given.pop("compare", False) else _run(given)
     except ValueError as error:
         parser.error(str(error))
     try:
@@ -63,31 +111,37 @@ def _prepare_streams() -> None:
         getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
-def _work(arguments: dict[str, Any], quiet: bool, command: str) -> tuple[Callable[[], int], Path]:
-    """What the arguments ask for, and the folder it writes to; ValueError where they cannot be or contradict."""
-    compare = arguments.pop("compare")
-    foreign = ("head", "temperature", "resume") if compare else ("seeds", "temperature_study", "jobs", "backend")
-    for name in foreign:
-        if name in arguments:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} has no meaning {'with' if compare else 'without'} --compare: leave it out")
-    if not compare:
-        config = configure(**arguments)
-        return partial(_run, config, quiet), config.output
-    recipe, seed, seeds = arguments.pop("recipe", "same-padding"), arguments.pop("seed", 0), arguments.pop("seeds", 3)
-    recipes = tuple(RECIPES) if recipe == "all" else (recipe,)
-    folder = arguments.pop("output", Path("studies", recipe))
-    jobs, backend = arguments.pop("jobs", None), arguments.pop("backend", BACKENDS[0])
+def _run(given: dict[str, Any]) -> tuple[Callable[[], int], Path]:
+    """Work that does the experiment of these arguments, and its folder; ValueError where they cannot be."""
+    _refuse(STUDY, given, "without")
+    quiet = given.pop("quiet", False)
+    config = configure(**given)
+    return partial(_train, config, quiet), config.output
+
+
+def _study(given: dict[str, Any], command: str) -> tuple[Callable[[], int], Path]:
+    """The same of a study."""
+    _refuse(RUN, given, "with")
+    defaults = {"recipe": "same-padding", "seed": 0, "seeds": 3, "jobs": None, "backend": BACKENDS[0], "quiet": False}
+    recipe, seed, seeds, jobs, backend, _ = (given.pop(name, default) for name, default in defaults.items())
+    folder = given.pop("output", Path("studies", recipe))
     if jobs is not None:
         positive_integer(jobs, "jobs", "study")
-    arguments = {"workers": 1} | arguments
-    configs = plan(recipes, range(seed, seed + positive_integer(seeds, "seeds", "study")), folder, **arguments)
+    seeds = range(seed, seed + positive_integer(seeds, "seeds", "study"))
+    recipes = tuple(RECIPES) if recipe == "all" else (recipe,)
+    configs = plan(recipes, seeds, folder, **{"workers": 1} | given)
     return partial(_compare, configs, folder, command, jobs, backend), folder
+
+
+def _refuse(options: Options, given: dict[str, Any], how: str) -> None:
+    for name, *_ in options:
+        if name in given:
+            raise ValueError(f"--{name.replace('_', '-')} has no meaning {how} --compare: leave it out")
 
 
 def _compare(configs: list[Config], folder: Path, command: str, jobs: int | None, backend: str) -> int:
     try:
-        compare(configs, folder, command, jobs, backend)
+        write_report(folder, run_study(configs, jobs, backend), command)
     except KeyboardInterrupt as stop:
         return _fail(f"interrupted; to go on with what {folder} has, type: {command}", _status(stop))
     print(
@@ -96,16 +150,10 @@ def _compare(configs: list[Config], folder: Path, command: str, jobs: int | None
     return 0
 
 
-def _run(config: Config, quiet: bool) -> int:
-    if quiet:
-        result = run_experiment(config)
-    else:
-        display = Display(config)
-        try:
-            result = run_experiment(config, display)
-        finally:
-            display.close()
-    print(final_block(result, config), flush=True)
+def _train(config: Config, quiet: bool) -> int:
+    with nullcontext() if quiet else closing(Display(config)) as display:
+        result = run_experiment(config, display)
+    print(final_block(result, config.output), flush=True)
     return 0
 
 
@@ -127,67 +175,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (--help lists all options)\n")
 
 
-def _temperature(text: str) -> Temperature:
-    if text == ANNEAL:
-        return ANNEAL
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {ANNEAL!r}") from None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         description="Train the network of one of two reports on CIFAR-100, and compare with what the report published.",
         allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
-    option = parser.add_argument
-    option(
-        "--recipe",
-        choices=[*RECIPES, "all"],
-        help="network and settings; all: both, with --compare (default: same-padding)",
-    )
-    option("--head", choices=HEADS, help="output and loss (default: softmax)")
-    option(
-        "--temperature",
-        type=_temperature,
-        help="of the gumbel head: a number above 0, or 'anneal' for max(0.5, exp(-1e-4 step)) (default: the report's)",
-    )
-    option("--epochs", type=int, help="passes over the training images (default: the report's)")
-    option("--batch-size", type=int, help="images in a step (default: the report's)")
-    option("--learning-rate", type=float, help=f"of Adam (default: {LEARNING_RATE})")
-    option("--seed", type=int, help="of all random numbers (default: 0)")
-    option("--device", choices=DEVICES, help="auto: a GPU where CuPy can use one, else the CPU")
-    option("--precision", choices=PRECISIONS, help="of a GPU's products (default: tf32 where it has it, else fp32)")
-    option("--workers", type=int, help="processes (default: one a physical core; on a GPU, one)")
-    option(
-        "--data",
-        help="cifar100, digits, the path of a folder or archive of CIFAR-100, or auto: cifar100 where it can be had, "
-        "else digits (default: auto)",
-    )
-    option(
-        "--output",
-        type=Path,
-        help="folder for the files (default: runs/RECIPE-HEAD-seedSEED; with --compare studies/RECIPE)",
-    )
-    option(
-        "--checkpoint-every",
-        metavar="N",
-        help="epochs, such as 2, or steps, such as 500steps, from one checkpoint to the next (default: 1)",
-    )
-    option("--resume", action="store_true", default=None, help="go on with the run in the output folder")
-    option("--quiet", action="store_true", help="print nothing but the final figures, warnings and errors")
     study = parser.add_argument_group(
-        "comparison", "Both heads over several seeds, and a report; run again, it does only what is not yet done."
-    ).add_argument
-    study("--compare", action="store_true", help="train both heads of the recipe and write report.md and report.html")
-    study("--seeds", type=int, help="how many, beginning with --seed (default: 3)")
-    study(
-        "--temperature-study",
-        choices=RECIPES,
-        metavar="RECIPE",
-        help=f"also train this recipe's gumbel head at the temperatures {', '.join(map(str, TEMPERATURES))}",
+        "comparison", "Heads over several seeds, and a report; run again, it does only what is not yet done."
     )
-    study("--jobs", type=int, help="runs at a time (default: one a physical core; on a cluster, as many as it takes)")
-    study("--backend", choices=BACKENDS, help="of joblib, what the runs are handed to (default: loky, processes here)")
+    for group, options in (parser, COMMON + RUN), (study, STUDY):
+        for name, text, details in options:
+            group.add_argument(f"--{name.replace('_', '-')}", help=text, **details)
     return parser

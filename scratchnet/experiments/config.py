@@ -1,130 +1,166 @@
 """What one experiment is to do: a recipe, a head, and settings whose defaults are the report's."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from scratchnet.arguments import is_integer, one_of, positive_integer, positive_number
+from scratchnet import arguments
+from scratchnet.arguments import one_of, positive_integer, positive_number
+from scratchnet.data import Dataset
 from scratchnet.experiments.published import Report
-from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES, Recipe
-from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
+from scratchnet.experiments.reading import printable
+from scratchnet.experiments.recipes import EPOCHS, LEARNING_RATE, RECIPES, Recipe
+from scratchnet.heads import HEADS, AnnealedTemperature
 
-HEADS = "softmax", "gumbel"
 DEVICES = "auto", "cpu", "gpu"
 PRECISIONS = "fp32", "tf32"
 ANNEAL: Literal["anneal"] = "anneal"
-SEEDS = 2**63
 Temperature = float | Literal["anneal"]
+FOUND = "device", "precision", "workers", "data", "data_digest", "training_images"  # what a run may find out for itself
+REPORTED = "epochs", "batch_size", "learning_rate", "temperature"  # what the reports tell of their settings
+OWNER = "experiment"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides the figures of an experiment; ValueError names a setting that cannot be.
+
+    As wishes, `device` and `data` may be "auto", `data` a path, and `precision` and `workers` None. In a result they
+    are what was found: `data` is the name of the data set then, with the number of its `training_images`, and
+    `data_digest` names its content, where that is known.
+    """
+
+    recipe: str
+    head: str
+    temperature: Temperature | None
+    seed: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    device: str = "auto"
+    precision: str | None = None
+    workers: int | None = None
+    data: str = "auto"
+    data_digest: str = ""
+    training_images: int = 0
+
+    @classmethod
+    def of_report(cls, recipe: str, head: str) -> "Settings":
+        """Those with which a report trained this head in this recipe, or would have."""
+        chosen = _recipe(recipe)
+        temperature = chosen.temperature if "temperature" in parameters(head) else None
+        epochs = chosen.reports[head].epochs if head in chosen.reports else EPOCHS
+        return cls(recipe, head, temperature, 0, epochs, chosen.batch_size, LEARNING_RATE)
+
+    def __post_init__(self) -> None:
+        _recipe(self.recipe)
+        one_of(self.device, DEVICES, "device", OWNER)
+        temperature: Any = self.temperature
+        if "temperature" not in parameters(self.head):
+            if temperature is not None:
+                others = " or ".join(repr(head) for head in HEADS if "temperature" in parameters(head))
+                raise ValueError(
+                    f"{OWNER}: temperature has no meaning with head {self.head!r}: leave it out, "
+                    f"or choose head {others}"
+                )
+        elif temperature != ANNEAL:
+            temperature = positive_number(temperature, "temperature", OWNER)
+        if self.precision is not None:
+            one_of(self.precision, PRECISIONS, "precision", OWNER)
+        vars(self).update(
+            temperature=temperature,
+            seed=arguments.seed(self.seed, OWNER),
+            epochs=positive_integer(self.epochs, "epochs", OWNER),
+            batch_size=positive_integer(self.batch_size, "batch_size", OWNER),
+            learning_rate=positive_number(self.learning_rate, "learning_rate", OWNER),
+            workers=None if self.workers is None else positive_integer(self.workers, "workers", OWNER),
+        )
+
+    @property
+    def report(self) -> Report | None:
+        """What was published for this recipe and head."""
+        return _recipe(self.recipe).reports.get(self.head)
+
+    def departures(self) -> list[str]:
+        """The settings that differ from the report's, as "name ours (theirs)"."""
+        theirs = asdict(Settings.of_report(self.recipe, self.head))
+        return differences({name: getattr(self, name) for name in REPORTED}, theirs)
+
+    def make_head(self, dataset: Dataset) -> Any:
+        """The head, built with those of the values below that its constructor takes."""
+        values = {
+            "temperature": AnnealedTemperature() if self.temperature == ANNEAL else self.temperature,
+            "seed": self.seed,
+            "classes": dataset.num_classes,
+            "superclasses": dataset.superclasses,
+        }
+        taken = parameters(self.head)
+        return HEADS[self.head](**{name: value for name, value in values.items() if name in taken})
 
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of one experiment, all of them known; `configure` fills in and checks."""
+    """An experiment's settings, and how to go about it; `configure` makes one."""
 
-    recipe: Recipe
-    head: str
-    temperature: Temperature | None
-    seed: int
-    device: str
-    precision: str | None
-    data: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    workers: int | None
+    settings: Settings
     output: Path
     checkpoint_every: tuple[int, str]
     resume: bool
-
-    @property
-    def report(self) -> Report:
-        """What was published for this recipe and head."""
-        return self.recipe.reports[self.head]
-
-    def make_head(self) -> SoftmaxCrossEntropy:
-        if self.temperature is None:
-            return SoftmaxCrossEntropy()
-        temperature = AnnealedTemperature() if isinstance(self.temperature, str) else self.temperature
-        return GumbelSoftmaxCrossEntropy(temperature=temperature, seed=self.seed)
-
-    def departures(self) -> list[str]:
-        """The settings that differ from the report's, as "name ours (theirs)"."""
-        theirs = configure(self.recipe.name, self.head)
-        names = "epochs", "batch_size", "learning_rate", "temperature"
-        pairs = ((name.replace("_", " "), getattr(self, name), getattr(theirs, name)) for name in names)
-        return [f"{name} {ours} ({published})" for name, ours, published in pairs if ours != published]
 
 
 def configure(
     recipe: str = "same-padding",
     head: str = "softmax",
     *,
-    temperature: Temperature | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str | None = None,
-    data: str = "auto",
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float = LEARNING_RATE,
-    workers: int | None = None,
     output: Path | None = None,
     checkpoint_every: int | str = 1,
     resume: bool = False,
+    **settings: Any,
 ) -> Config:
-    """The experiment with the report's settings where none is given; ValueError names a setting that cannot be.
+    """The experiment with the report's settings where none is given, or None; ValueError names one that cannot be.
 
-    `temperature` is a positive number or "anneal": max(0.5, exp(-1e-4 step)), from Jang, Gu and Poole (2016).
-    `precision` is that of a GPU's float32 products, None for the GPU's default. `checkpoint_every` is a number of
-    epochs, such as 2 or "2epochs", or of steps, such as "500steps"; with `resume` the run in the folder goes on.
+    `settings` are the fields of `Settings`. `temperature` is a positive number or "anneal": max(0.5, exp(-1e-4 step)),
+    from Jang, Gu and Poole (2016). `precision` is that of a GPU's float32 products, None for the GPU's default.
+    `checkpoint_every` is a number of epochs, such as 2 or "2epochs", or of steps, such as "500steps"; with `resume` the
+    run in the folder goes on.
     """
-    owner = "experiment"
-    chosen = RECIPES[one_of(recipe, tuple(RECIPES), "recipe", owner)]
-    one_of(head, HEADS, "head", owner)
-    one_of(device, DEVICES, "device", owner)
-    if not is_integer(seed) or not 0 <= seed < SEEDS:
-        raise ValueError(f"{owner}: seed is {seed!r} where an integer from 0 to {SEEDS - 1} is wanted")
-    if head == "softmax" and temperature is not None:
-        raise ValueError(
-            f"{owner}: temperature has no meaning with head 'softmax': leave it out, or choose head 'gumbel'"
-        )
-    if device == "gpu" and workers not in (None, 1):
-        raise ValueError(f"{owner}: workers share the work of a CPU, and device 'gpu' takes one: leave workers out")
-    if precision is not None:
-        one_of(precision, PRECISIONS, "precision", owner)
-        if device == "cpu":
-            raise ValueError(f"{owner}: precision is a GPU's choice, and device 'cpu' has none: leave precision out")
-    if head == "gumbel" and temperature is None:
-        temperature = chosen.temperature
-    elif temperature not in (None, ANNEAL):
-        temperature = positive_number(temperature, "temperature", owner)
-    epochs = chosen.reports[head].epochs if epochs is None else epochs
-    batch_size = chosen.batch_size if batch_size is None else batch_size
-    return Config(
-        recipe=chosen,
-        head=head,
-        temperature=temperature,
-        seed=seed,
-        device=device,
-        precision=precision,
-        data=data,
-        epochs=positive_integer(epochs, "epochs", owner),
-        batch_size=positive_integer(batch_size, "batch_size", owner),
-        learning_rate=positive_number(learning_rate, "learning_rate", owner),
-        workers=None if workers is None else positive_integer(workers, "workers", owner),
-        output=output or Path("runs", f"{recipe}-{head}-seed{seed}"),
-        checkpoint_every=_interval(checkpoint_every, owner),
-        resume=resume,
-    )
+    given = {name: value for name, value in settings.items() if value is not None}
+    chosen = replace(Settings.of_report(recipe, head), **given)
+    if chosen.device == "gpu" and chosen.workers not in (None, 1):
+        raise ValueError(f"{OWNER}: workers share the work of a CPU, and device 'gpu' takes one: leave workers out")
+    if chosen.device == "cpu" and chosen.precision is not None:
+        raise ValueError(f"{OWNER}: precision is a GPU's choice, and device 'cpu' has none: leave precision out")
+    folder = output or Path("runs", f"{recipe}-{head}-seed{chosen.seed}")
+    return Config(chosen, folder, _interval(checkpoint_every), resume)
 
 
-def _interval(text: int | str, owner: str) -> tuple[int, str]:
+def parameters(head: str) -> Mapping[str, Any]:
+    """What the constructor of a head takes, by name."""
+    return signature(HEADS[one_of(head, tuple(HEADS), "head", OWNER)]).parameters
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The settings among ours that are others than theirs, as "name ours (theirs)"."""
+    return [
+        f"{name.replace('_', ' ')} {printable(value, 40)} ({printable(theirs.get(name), 40)})"
+        for name, value in ours.items()
+        if name not in theirs or theirs[name] != value
+    ]
+
+
+def _recipe(name: str) -> Recipe:
+    return RECIPES[one_of(name, tuple(RECIPES), "recipe", OWNER)]
+
+
+def _interval(text: int | str) -> tuple[int, str]:
     """"500steps" as (500, "steps"); a number alone is of epochs."""
     match = re.fullmatch(r"([1-9][0-9]{0,17})(?:(step|epoch)s?)?", str(text), re.ASCII)
     if match is None:
         raise ValueError(
-            f"{owner}: checkpoint_every is {text!r} where a number of epochs such as 2, or of steps such as 500steps, "
+            f"{OWNER}: checkpoint_every is {text!r} where a number of epochs such as 2, or of steps such as 500steps, "
             "is wanted"
         )
     return int(match[1]), match[2] or "epoch"

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -29,13 +29,8 @@ def raised() -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         raise Terminated
 
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main else None
-    try:
+    with _handled(stop, signal.SIGTERM):
         yield
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -51,13 +46,20 @@ def postponed() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         seen.append(signum)
 
+    with _handled(note, signal.SIGINT, signal.SIGTERM):
+        yield seen
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Within, a handler for these signals, where they are not ignored, and in the main thread."""
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for signum in signal.SIGINT, signal.SIGTERM:
+        for signum in signals:
             if signal.getsignal(signum) not in (signal.SIG_IGN, None):
-                before[signum] = signal.signal(signum, note)
+                before[signum] = signal.signal(signum, handler)
     try:
-        yield seen
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scratchnet.experiments.result import Final
+from scratchnet.experiments.result import SCORES
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Evaluation:
     """The clean cross-entropy, the figures, and how often class i (row) was predicted as j (column) by the argmax."""
 
     loss: float
-    figures: Final
+    figures: dict[str, float]
     confusion: np.ndarray
 
 
@@ -36,18 +36,16 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, noise: np.ndarray) -> Evalu
 
     log_likelihood = log_softmax(logits)[np.arange(len(labels)), labels]
     prediction = logits.argmax(axis=1)
-    figures = Final(
-        *_scores(labels, prediction),
-        *_scores(labels, (logits + noise).argmax(axis=1)),
-        expected_sampled_accuracy=float(np.exp(log_likelihood).mean()),
-    )
+    figures = _scores(labels, prediction) | _scores(labels, (logits + noise).argmax(axis=1), "_sampled")
+    figures["expected_sampled_accuracy"] = float(np.exp(log_likelihood).mean())
     confusion = confusion_matrix(labels, prediction, labels=np.arange(logits.shape[1]))
     return Evaluation(float(-log_likelihood.mean()), figures, confusion)
 
 
-def _scores(labels: np.ndarray, prediction: np.ndarray) -> tuple[float, float, float, float]:
+def _scores(labels: np.ndarray, prediction: np.ndarray, suffix: str = "") -> dict[str, float]:
     """Accuracy and macro precision, recall and F1; the precision of a class never predicted counts as 0."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, prediction, average="macro", zero_division=0)
-    return float((prediction == labels).mean()), float(precision), float(recall), float(f1)
+    averages = precision_recall_fscore_support(labels, prediction, average="macro", zero_division=0)[:3]
+    values = (prediction == labels).mean(), *averages
+    return {score + suffix: float(value) for score, value in zip(SCORES, values, strict=True)}

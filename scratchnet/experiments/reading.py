@@ -1,62 +1,65 @@
 """Reads the files of a run, which may come from anywhere: every size is known to be within bounds before it is used."""
 
-import io
-import json
-import math
 import os
-import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
+import msgspec
 import numpy as np
+import safetensors.numpy
 
 from scratchnet.errors import ScratchnetError
+from scratchnet.experiments.artifacts import digest_of_arrays
 
-MAX_JSON_BYTES = 4_000_000  # a run's metrics.json has 300 bytes an epoch
-MAX_NPZ_BYTES = 400_000_000  # a hundred million weights; the reports' networks have less than one million
-MAX_ARRAYS = 1_000
-DIRECTORY_ENTRY = b"PK\x01\x02"
+MAX_JSON_BYTES = 4_000_000  # of a metrics.json, or a header, either of which has 300 bytes an epoch
+MAX_ARRAY_BYTES = 400_000_000  # a hundred million weights; the reports' networks have less than one million
+Header = TypedDict("Header", {"__metadata__": dict[str, str]})  # what matters here of a safetensors file's
+Record = TypeVar("Record")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; raises ScratchnetError where it cannot be read or is none, or has a nan or infinity.
+class Damaged(ScratchnetError):
+    """A file that is not there, or not as scratchnet wrote it; `reason` says why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{path} cannot be read ({reason}): put it back intact, or remove it")
+
+
+def read_json(path: Path, kind: type[Record]) -> Record:
+    """The record of this kind that a JSON file holds, and nothing else; raises Damaged.
 
     Takes up to fifty times the memory of the file, which may have four million bytes.
     """
-    try:
-        text = _read_bytes(path, MAX_JSON_BYTES).decode()
-        return json.loads(text, parse_float=_finite, parse_constant=_finite)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ScratchnetError(f"{path} is no JSON file ({brief(error)}): put it back intact, or remove it") from error
+    with _opened(path) as (file, size):
+        return _record(file.read(_within(size, MAX_JSON_BYTES, "bytes")), kind)
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays, by name, of numbers or text in a file that `numpy.savez` wrote; they cannot be written to.
+def read_tensors(
+    path: Path, kind: type[Record], room: Callable[[Record], int] = lambda record: MAX_ARRAY_BYTES
+) -> tuple[Record, dict[str, np.ndarray]]:
+    """The record in the header of a safetensors file that `artifacts.tensors` wrote, and its arrays; raises Damaged.
 
-    Takes twice the memory of the file, which may have 400 million bytes. Raises ScratchnetError where the file cannot
-    be read, is damaged, or holds what `savez` does not write: compressed arrays, Python objects, a name twice.
+    `room` says, knowing the record, how many bytes of arrays may be read. Takes twice the memory of the arrays, and up
+    to fifty times that of the header, which may have four million bytes.
     """
-    try:
-        data = _read_bytes(path, MAX_NPZ_BYTES)
-        if data.count(DIRECTORY_ENTRY) > MAX_ARRAYS:
-            raise ValueError(f"it has more than {MAX_ARRAYS:,} arrays")
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise ValueError("its arrays are compressed")
-            if sum(entry.file_size for entry in entries) > len(data):
-                raise ValueError("its arrays are larger than the file")
-            arrays = {entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries}
-        if len(arrays) < len(entries):
-            raise ValueError("it has two arrays of one name")
-        return arrays
-    except Exception as error:  # zipfile, and NumPy's reading of a header, may raise anything
-        raise ScratchnetError(f"{path} is no npz file ({brief(error)}): put it back intact, or remove it") from error
-
-
-def brief(error: Exception) -> str:
-    """What went wrong, for a message."""
-    return printable(f"{type(error).__name__}: {error}", 200)
+    with _opened(path) as (file, size):
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_JSON_BYTES:
+            raise ValueError("it is no safetensors file, and this version of scratchnet reads no other")
+        seal = msgspec.json.decode(file.read(length), type=Header)["__metadata__"]
+        digest, arrays_digest, text = seal["scratchnet"].split(" ", 2)
+        if sha256(text.encode()).hexdigest() != digest:
+            raise ValueError("it is damaged in its header")
+        record = _record(text.encode(), kind)
+        _within(size - 8 - length, room(record), "bytes of arrays")
+        file.seek(0)
+        arrays = safetensors.numpy.load(file.read(size))
+        if digest_of_arrays(arrays) != arrays_digest:
+            raise ValueError("it is damaged in its arrays")
+        return record, arrays
 
 
 def printable(value: object, longest: int) -> str:
@@ -64,27 +67,27 @@ def printable(value: object, longest: int) -> str:
     return str(value).partition("\n")[0].encode("unicode_escape").decode()[:longest]
 
 
-def _array(content: bytes) -> np.ndarray:
-    """The array in the content of an npy file, as a view of it, which its header must fit to the byte."""
-    file = io.BytesIO(content)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array has a header of another version than 1.0")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.kind not in "biufU" or not dtype.itemsize:
-        raise ValueError(f"an array has the type {dtype}")
-    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
-        raise ValueError(f"an array of type {dtype} and shape {shape} does not fit its bytes")
-    return np.ndarray(shape, dtype, content, file.tell(), order="F" if fortran_order else "C")
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file and its size; whatever goes wrong with it is Damaged."""
+    try:
+        with path.open("rb") as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except ScratchnetError:
+        raise
+    except Exception as error:  # of the system, of msgspec or of safetensors
+        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise Damaged(path, printable(reason, 200)) from error
 
 
-def _read_bytes(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        if (size := os.fstat(file.fileno()).st_size) > limit:
-            raise ValueError(f"it has {size:,} bytes, more than {limit:,}")
-        return file.read(size)
+def _within(size: int, limit: int, what: str) -> int:
+    if size > limit:
+        raise ValueError(f"it has {size:,} {what}, more than {limit:,}")
+    return size
 
 
-def _finite(number: str) -> float:
-    if not math.isfinite(value := float(number)):
-        raise ValueError(f"{number} is no finite number")
-    return value
+def _record(text: bytes, kind: type[Record]) -> Record:
+    record = msgspec.json.decode(text, type=kind)
+    if msgspec.to_builtins(record) != msgspec.json.decode(text):
+        raise ValueError("it has more than scratchnet writes")
+    return record

@@ -1,7 +1,8 @@
 """One experiment: train as configured, evaluate after each epoch, and keep what is on disk complete at all times."""
 
 import platform
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,15 +13,17 @@ from scratchnet import Sequential
 from scratchnet.backend import Device, get_device
 from scratchnet.backend.noise import SAMPLING, gumbel, uniform
 from scratchnet.data import Dataset, load_dataset
-from scratchnet.errors import DeviceError, ScratchnetError
+from scratchnet.errors import DataError, DeviceError, ScratchnetError
 from scratchnet.experiments import artifacts
 from scratchnet.experiments.checkpoint import Checkpoints
 from scratchnet.experiments.config import Config
 from scratchnet.experiments.interruption import Interruption, postponed
 from scratchnet.experiments.metrics import Evaluation, evaluate
-from scratchnet.experiments.plots import draw
-from scratchnet.experiments.reading import printable, read_json
-from scratchnet.experiments.result import Epoch, Predictions, Result
+from scratchnet.experiments.reading import Damaged, printable, read_json
+from scratchnet.experiments.recipes import RECIPES
+from scratchnet.experiments.report import figures
+from scratchnet.experiments.report.statistics import Run
+from scratchnet.experiments.result import METRICS, Epoch, Metrics, Predictions, Result
 from scratchnet.optimizers import Adam
 from scratchnet.training import Trainer
 
@@ -46,9 +49,9 @@ class Observer:
 def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     """Train, evaluate and write the files of an experiment; return what stands in its metrics.json.
 
-    After each epoch metrics.json, history.csv, confusion.csv and weights.npz replace those of the epoch before, or
-    of an earlier run in the same folder, once all of them are complete; the last epoch adds predictions.npz, the
-    logits of the test split. Nothing else in the folder is touched.
+    After each epoch metrics.json, history.csv, confusion.csv and weights.safetensors replace those of the epoch before,
+    or of an earlier run in the same folder, once all of them are complete; the last epoch adds predictions.safetensors,
+    the logits of the test split. Nothing else in the folder is touched.
     At the end come curves.png and confusion.png, where matplotlib is installed. Raises DeviceError, DataError,
     TrainingError for a loss or a logit that is not finite, and ScratchnetError where a file cannot be written, another
     run is writing to the folder, or the folder has the files of a run on another data set or an unfinished run.
@@ -56,17 +59,24 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     The folder also has the newest checkpoint and the one before it. With `config.resume` the run in the folder goes
     on from there, to the same bits as one that was never interrupted; a finished one is evaluated again, or goes on if
     it is to have more epochs. SIGINT and SIGTERM raise Interruption after the step, with a checkpoint (where this is
-    called in the main thread); so does with a checkpoint whatever the observer's `step` raises.
+    called in the main thread). An exception raised by the observer's `step` also saves a checkpoint and is re-raised.
     """
     progress, observer = observer is not None, observer or Observer()
-    device = _choose_device(config.device, observer, config.precision)
-    dataset = load_dataset(config.data, progress=progress)
+    device = _choose_device(config.settings.device, observer, config.settings.precision)
+    dataset = load_dataset(config.settings.data, progress=progress)
+    if dataset.test is None:
+        raise DataError(
+            f"{dataset.name} has no test split, on which an experiment is evaluated: name other data with --data"
+        )
     artifacts.prepare(config.output)
     with artifacts.locked(config.output), postponed() as signals:
-        return _run(config, observer, device, dataset, signals)
+        return _run(config, observer, device, dataset, dataset.test.labels, signals)
 
 
-def _run(config: Config, observer: Observer, device: Device, dataset: Dataset, signals: list[int]) -> Result:
+def _run(
+    config: Config, observer: Observer, device: Device, dataset: Dataset, labels: np.ndarray, signals: list[int]
+) -> Result:
+    settings = config.settings
     _check_earlier_run(config.output, dataset.name)
     checkpoints = Checkpoints(config)
     if not config.resume and checkpoints.unfinished():
@@ -74,32 +84,18 @@ def _run(config: Config, observer: Observer, device: Device, dataset: Dataset, s
             f"{config.output} has the checkpoint of an unfinished run: go on with --resume, choose another folder with "
             "--output, or remove the checkpoint to start again"
         )
-    network = config.recipe.network(dataset.num_classes)
-    network.build(IMAGE_SHAPE, device=device, seed=config.seed)
+    network = RECIPES[settings.recipe].network(dataset.num_classes)
+    network.build(IMAGE_SHAPE, device=device, seed=settings.seed)
     observer.start(dataset, network)
+    head, optimizer = settings.make_head(dataset), Adam(learning_rate=settings.learning_rate)
+    workers = settings.workers if device.name == "cpu" else 1  # device auto may have found a GPU
     with Trainer(
-        network,
-        config.make_head(),
-        Adam(learning_rate=config.learning_rate),
-        dataset,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        workers=config.workers if device.name == "cpu" else 1,  # device auto may have found a GPU
+        network, head, optimizer, dataset, batch_size=settings.batch_size, seed=settings.seed, workers=workers
     ) as trainer:
         dataset = trainer.dataset  # the same images in shared memory; those read from the disk can go
-        result = Result(
-            recipe=config.recipe.name,
-            head=config.head,
-            temperature=config.temperature,
-            seed=config.seed,
-            device=device.name,
-            precision=device.precision,
-            dataset=dataset.name,
-            batch_size=trainer.batch_size,
-            learning_rate=config.learning_rate,
-            workers=trainer.workers,
-            versions=_versions(device),
-        )
+        found = replace(settings, batch_size=trainer.batch_size, workers=trainer.workers, data=dataset.name)
+        found = replace(found, training_images=len(dataset.train), data_digest=getattr(dataset, "digest", ""))
+        result = Result(replace(found, device=device.name, precision=device.precision), _versions(device))
         if config.resume:
             checkpoints.load(result, trainer, observer.note)
 
@@ -113,26 +109,26 @@ def _run(config: Config, observer: Observer, device: Device, dataset: Dataset, s
                 raise
             checkpoints.save_if_due(result, trainer)
 
-        for epoch in range(len(result.epochs) + 1, config.epochs + 1):
+        for epoch in range(len(result.epochs) + 1, settings.epochs + 1):
             trained = trainer.train_epoch(epoch, on_step)
             logits = trainer.predict("test")
-            evaluation = _evaluate(logits, dataset.test.labels, config.seed, epoch)
+            evaluation = _evaluate(logits, labels, settings.seed, epoch)
             record = Epoch(
                 epoch=epoch,
                 seconds=trained.seconds,
                 train_loss=trained.loss,
                 train_accuracy=trained.accuracy,
                 test_loss=evaluation.loss,
-                test_accuracy=evaluation.figures.accuracy,
-                test_accuracy_sampled=evaluation.figures.accuracy_sampled,
+                test_accuracy=evaluation.figures["accuracy"],
+                test_accuracy_sampled=evaluation.figures["accuracy_sampled"],
             )
             result.epochs.append(record)
-            if epoch == config.epochs:
-                result.final, result.predictions = evaluation.figures, Predictions.of(logits, dataset)
-            _save(config, result, evaluation, network)
+            if epoch == settings.epochs:
+                result.final, result.predictions = evaluation.figures, Predictions.of(logits, labels, dataset)
+            _save(config.output, result, evaluation, network)
             observer.epoch(record)
     try:
-        draw(config.output, result, config.report, evaluation.confusion, dataset)
+        artifacts.write(config.output, figures.of_run(Run(result)))
     except ImportError as error:
         observer.note(
             f"no curves.png and confusion.png, as matplotlib cannot be imported ({error}): "
@@ -153,17 +149,15 @@ def _choose_device(name: str, observer: Observer, precision: str | None = None) 
         return get_device("cpu")
 
 
-def _check_earlier_run(folder: Path, dataset: str) -> None:
+def _check_earlier_run(folder: Path, data: str) -> None:
     """Data "auto" may mean another data set than last time, whose files must not be lost to it."""
-    try:
-        earlier = read_json(folder / "metrics.json")["dataset"]
-    except (ScratchnetError, LookupError, TypeError):
-        return  # there is no such file, or it is not of a run
-    if earlier != dataset:
-        raise ScratchnetError(
-            f"{folder} has the files of a run on {printable(earlier, 40)}, which this one on {dataset} would replace: "
-            "choose another folder with --output"
-        )
+    with suppress(Damaged):  # there is no such file, or it is not of a run
+        earlier = read_json(folder / METRICS, Metrics).settings.data
+        if earlier != data:
+            raise ScratchnetError(
+                f"{folder} has the files of a run on {printable(earlier, 40)}, which this one on {data} would replace: "
+                "choose another folder with --output"
+            )
 
 
 def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> Evaluation:
@@ -171,15 +165,15 @@ def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> 
     return evaluate(logits, labels, noise=gumbel(uniform(seed, SAMPLING, epoch, 0, *logits.shape)))
 
 
-def _save(config: Config, result: Result, evaluation: Evaluation, network: Sequential) -> None:
-    rows = [{"dataset": result.dataset} | asdict(epoch) for epoch in result.epochs]
+def _save(folder: Path, result: Result, evaluation: Evaluation, network: Sequential) -> None:
+    rows = [{"dataset": result.settings.data} | asdict(epoch) for epoch in result.epochs]
     contents = {
         **result.files(),
         "history.csv": artifacts.csv_bytes([rows[0], *(row.values() for row in rows)]),
         "confusion.csv": artifacts.csv_bytes(evaluation.confusion.tolist()),
-        "weights.npz": artifacts.npz_bytes(network.weights()),
+        "weights.safetensors": artifacts.tensors(result.settings, network.weights()),
     }
-    artifacts.write(config.output, contents)
+    artifacts.write(folder, contents)
 
 
 def _versions(device: Device) -> dict[str, str]:

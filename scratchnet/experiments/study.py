@@ -1,4 +1,4 @@
-"""A study: both heads of the recipes over several seeds, each run done once and several at a time, then one report."""
+"""A study: heads of the recipes over several seeds, each run done once and several at a time."""
 
 import os
 import sys
@@ -13,16 +13,14 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
-from scratchnet.data import load_dataset
 from scratchnet.errors import ScratchnetError
-from scratchnet.experiments import artifacts
-from scratchnet.experiments.config import ANNEAL, HEADS, Config, Temperature, configure
-from scratchnet.experiments.head_cost import HeadCost, measure_head_cost
+from scratchnet.experiments.config import ANNEAL, FOUND, Config, Temperature, configure, differences, parameters
 from scratchnet.experiments.reading import read_json
 from scratchnet.experiments.recipes import RECIPES
-from scratchnet.experiments.report import write_report
-from scratchnet.experiments.result import Result
+from scratchnet.experiments.report.statistics import BASELINE
+from scratchnet.experiments.result import METRICS, Metrics, Result
 from scratchnet.experiments.run import Observer, run_experiment
+from scratchnet.heads import HEADS
 
 TEMPERATURES: tuple[Temperature, ...] = 0.1, 0.5, 1.0, 2.0, ANNEAL
 BACKENDS = "loky", "dask", "ray"
@@ -31,15 +29,27 @@ LOOK = 1.0  # seconds between two looks at what the runs have written
 
 
 def plan(
-    recipes: Sequence[str], seeds: Sequence[int], folder: Path, temperature_study: str | None = None, **settings: Any
+    recipes: Sequence[str],
+    seeds: Sequence[int],
+    folder: Path,
+    heads: Sequence[str] | None = None,
+    temperature_study: str | None = None,
+    **settings: Any,
 ) -> list[Config]:
     """The runs of a study, in `folder`/runs: recipes x heads x seeds, and for one recipe x temperatures x seeds.
 
+    `heads` are compared with softmax, by default those of which the recipe has a report, or all where it has none.
     `settings` are those of `configure`. Raises ValueError for a setting that cannot be.
     """
-    cases: list[tuple[str, str, Temperature | None]] = [(recipe, head, None) for recipe in recipes for head in HEADS]
+
+    def compared(recipe: str) -> list[str]:
+        return list(dict.fromkeys([BASELINE, *((RECIPES[recipe].reports or HEADS) if heads is None else heads)]))
+
+    cases: list[tuple[str, str, Temperature | None]]
+    cases = [(recipe, head, None) for recipe in recipes for head in compared(recipe)]
     if temperature_study is not None:
-        cases += [(temperature_study, "gumbel", temperature) for temperature in TEMPERATURES]
+        tempered = [head for head in compared(temperature_study) if "temperature" in parameters(head)]
+        cases += [(temperature_study, head, temperature) for head in tempered for temperature in TEMPERATURES]
     configs: dict[Path, Config] = {}
     settings = settings | {"resume": True}  # a study that is run again goes on where it was
     for recipe, head, temperature in cases:
@@ -52,30 +62,6 @@ def plan(
     return list(configs.values())
 
 
-def compare(
-    configs: Sequence[Config], folder: Path, command: str, jobs: int | None = None, backend: str = "loky"
-) -> None:
-    """Do the runs of a study and write report.md, report.html and results.csv into `folder`; `command` is what asked.
-
-    What the heads cost is measured once, on the CPU, and kept as head_cost.json. Raises what `run_study` does.
-    """
-    results = run_study(configs, jobs, backend)
-    write_report(folder, results, _head_cost(configs, folder), command)
-
-
-def _head_cost(configs: Sequence[Config], folder: Path) -> HeadCost:
-    path = folder / "head_cost.json"
-    if not path.exists():
-        recipes = list({config.recipe.name: config.recipe for config in configs}.values())
-        cost = measure_head_cost(load_dataset(configs[0].data), recipes)
-        artifacts.write(folder, {path.name: artifacts.json_bytes(asdict(cost))})
-        return cost
-    try:
-        return HeadCost.of(read_json(path))
-    except (ScratchnetError, LookupError, TypeError) as error:
-        raise ScratchnetError(f"{path} is damaged ({error}): remove it, and it is measured again") from error
-
-
 def run_study(configs: Sequence[Config], jobs: int | None = None, backend: str = "loky") -> list[Result]:
     """Do the runs that are not finished yet, `jobs` at a time, and return the results of all.
 
@@ -84,7 +70,7 @@ def run_study(configs: Sequence[Config], jobs: int | None = None, backend: str =
     cluster's machines must see the same folders. Raises ScratchnetError, once all others are done, where a run failed.
     """
     unfinished = sorted(
-        (config for config in configs if not _finished(config)), key=lambda config: config.epochs, reverse=True
+        (config for config in configs if not _finished(config)), key=lambda config: config.settings.epochs, reverse=True
     )  # the longest first, lest one is left running alone
     if unfinished:
         with _backend(backend, jobs), _progress(configs):
@@ -93,7 +79,8 @@ def run_study(configs: Sequence[Config], jobs: int | None = None, backend: str =
         if failures:
             raise ScratchnetError(f"{len(failures)} of {len(unfinished)} runs failed: {'; '.join(failures)}")
     results = [Result.read(config.output) for config in configs]
-    if len(names := sorted({result.dataset for result in results})) > 1:
+    data = {(result.settings.data, result.settings.data_digest) for result in results}
+    if len(names := sorted(f"{name} {digest[:12]}".strip() for name, digest in data)) > 1:
         raise ScratchnetError(f"the runs of this study are on {' and '.join(names)}: name one data set with --data")
     return results
 
@@ -128,47 +115,44 @@ def _attempt(config: Config) -> str | None:
 
 def _finished(config: Config) -> bool:
     """Whether the folder holds this very run; ScratchnetError where it holds another finished one."""
-    if _written(config)[1] is None:
+    if _written(config).final is None:
         return False
-    result = Result.read(config.output)
-    for name in "recipe", "head", "temperature", "seed", "batch_size", "learning_rate", "epochs":
-        found, wanted = getattr(result, name), getattr(config, name)
-        found, wanted = len(found) if name == "epochs" else found, getattr(wanted, "name", wanted)
-        if found != wanted:
-            raise ScratchnetError(
-                f"{config.output} has a finished run with {name.replace('_', ' ')} {found} where this study wants "
-                f"{wanted}: choose another folder with --output"
-            )
+    found, wanted = (asdict(each.settings) for each in (Result.read(config.output), config))
+    ours = {name: value for name, value in wanted.items() if name not in FOUND}
+    if differing := differences(ours, found):
+        raise ScratchnetError(
+            f"{config.output} has a finished run whose settings (in brackets) differ from this study's: "
+            f"{', '.join(differing)}; choose another folder with --output"
+        )
     return True
 
 
-def _written(config: Config) -> tuple[int, dict[str, float] | None]:
-    """How many epochs the run has written, and its final figures once it has."""
+def _written(config: Config) -> Metrics:
+    """What the run has written so far."""
     try:
-        content = read_json(config.output / "metrics.json")
-        return len(content["epochs"]), content["final"]
-    except (ScratchnetError, LookupError, TypeError):
-        return 0, None
+        return read_json(config.output / METRICS, Metrics)
+    except ScratchnetError:
+        return Metrics(config.settings, {})
 
 
 @contextmanager
 def _progress(configs: Sequence[Config]) -> Iterator[None]:
     """A bar of the epochs done and the time left, and a line for each run that finishes, from what the runs write."""
-    over, total = Event(), sum(config.epochs for config in configs)
+    over, total = Event(), sum(config.settings.epochs for config in configs)
     done = {config.output: _written(config) for config in configs}
-    counted = sum(epochs for epochs, _ in done.values())
+    counted = sum(len(metrics.epochs) for metrics in done.values())
 
     def look() -> None:
         for config in configs:
-            before, (epochs, final) = done[config.output], _written(config)
-            done[config.output] = epochs, final
-            bar.update(epochs - before[0])
-            if before[1] is None and final is not None:
+            before, now = done[config.output], _written(config)
+            done[config.output] = now
+            bar.update(len(now.epochs) - len(before.epochs))
+            if before.final is None and now.final is not None:
                 bar.write(
-                    f"{config.output.name}: accuracy {final['accuracy']:.4f} by argmax, "
-                    f"{final['expected_sampled_accuracy']:.4f} expected with the noise on"
+                    f"{config.output.name}: accuracy {now.final['accuracy']:.4f} by argmax, "
+                    f"{now.final['expected_sampled_accuracy']:.4f} expected with the noise on"
                 )
-        bar.set_description(f"{sum(final is not None for _, final in done.values())} of {len(configs)} runs")
+        bar.set_description(f"{sum(each.final is not None for each in done.values())} of {len(configs)} runs")
 
     def watch() -> None:
         while not over.wait(LOOK):

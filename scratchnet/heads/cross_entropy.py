@@ -12,7 +12,7 @@ from scratchnet.backend import Array
 from scratchnet.backend.noise import HEAD, gumbel, uniform
 from scratchnet.heads.head import Head
 from scratchnet.layers.layer import Layer
-from scratchnet.layers.softmax import gumbel_in_place
+from scratchnet.layers.softmax import checked_temperature, gumbel_in_place
 
 
 class SoftmaxCrossEntropy(Head):
@@ -25,7 +25,7 @@ class SoftmaxCrossEntropy(Head):
     name = "softmax"
 
     def allocate(self) -> None:
-        self.allocate_ends()
+        super().allocate()
         rows, classes, memory = self.batch.size, self.classes, self.memory
         self.soft, self.wanted = memory.buffer(rows, classes), memory.buffer(rows, classes, dtype=bool)
         self.largest, self.hits = memory.buffer(rows, dtype=np.int64), memory.buffer(rows, dtype=bool)
@@ -94,13 +94,13 @@ class GumbelSoftmaxCrossEntropy(SoftmaxCrossEntropy):
         super().__init__()
         self.temperature: Any = temperature
         if not callable(temperature):
-            self.temperature = positive_number(temperature, "temperature", f"{self.name} head")
+            self.temperature = checked_temperature(temperature, "temperature", f"{self.name} head")
         self.seed = arguments.seed(seed, f"{self.name} head")
 
     def temperature_at(self, step: int) -> float:
         if not callable(self.temperature):
             return self.temperature
-        return positive_number(self.temperature(step), f"temperature at step {step}", f"{self.name} head")
+        return checked_temperature(self.temperature(step), f"temperature at step {step}", f"{self.name} head")
 
     def noise(self, step: int, batch: int, classes: int) -> np.ndarray:  # type: ignore[override]
         """The noise g of a step, float64 (batch, classes)."""

@@ -1,20 +1,22 @@
 """What every head is: a layer at the end of training, from a network's outputs and labels to a loss."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.backend import Array, Memory, get_device, whole
+from scratchnet.backend import Array, BatchSlice, Memory, get_device, whole
 from scratchnet.backend.noise import HEAD
 from scratchnet.layers.layer import Layer
+from scratchnet.layers.recorded import refuse_unrecorded
 
 
 class Head(Layer):
     """A layer that ends the training: `loss, dx = head(x, labels)`, the mean loss of the rows and its gradient by x.
 
     A head states `name` (by which it is chosen), `draws_noise`, and as a layer does `infer` (where it may take
-    parameters of its own), `allocate`, which calls `allocate_ends` first, and `compute`: from `x` and `labels` to
+    parameters of its own), `allocate` and `compute`: from `x` and `labels` to
     `loss` (these rows' part of the batch's mean), `correct` (how many rows' prediction is their label) and `dx`; where
     it has parameters, `compute_gradients` has their gradients. `outputs_for` says how many outputs a network needs,
     `scores` how they become the scores of classes, whose largest is the prediction, and `log_probabilities` what those
@@ -64,13 +66,26 @@ class Head(Layer):
         self.noise_stream = HEAD  # apart from all layers
         return super().settle(*input_shapes, dtype=dtype, device=device)
 
-    def allocate_ends(self) -> None:
-        """The buffers of what goes in and out."""
+    def allocate(self) -> None:
+        """The buffers of what goes in and out; a head's own come after."""
         self.x, self.dx = self.activation(), self.activation()
         buffer, rows = self.memory.buffer, self.batch.size
         self.labels, self.correct = buffer(rows, dtype=np.int64), buffer(dtype=np.int64)
         self.loss, self.of_step = buffer(), buffer(2, dtype=np.float64)
         self.weights_of_step = self.device.to_device(np.array([self.batch.total, 1.0]))  # the loss is a mean
+
+    def bound(self, *arguments: Any, **options: Any) -> Self:
+        if self.replays is None:
+            refuse_unrecorded(self)
+        return super().bound(*arguments, **options)
+
+    def bind(self, batch: BatchSlice, memory: Memory, **options: Any) -> Any:
+        """What a plan is for a layer, for labels 0, 1, 2, ...: y is the loss."""
+        bound = self.bound(batch, memory, (), input_gradient=True)
+        bound.y, bound.dy = bound.loss, memory.buffer(batch.size)
+        bound.labels[...] = self.device.to_device(np.arange(batch.size) % self.classes)
+        ends = {name: getattr(bound, name) for name in ("x", "dx", "y", "dy", "compute", "compute_gradients")}
+        return SimpleNamespace(nodes=[(bound, None)], **ends)
 
     def compute_gradients(self) -> None:
         """Those of parameters; dx comes with the loss."""
@@ -90,6 +105,12 @@ class Head(Layer):
         arguments.natural(step, "step", f"{self.name} head")
         if not self.built or (self.device, self.dtype, self.input_shape) != (device, x.dtype, x.shape[1:]):
             self.build(x.shape[1:], x.dtype, device)
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.classes:
+            raise ValueError(
+                f"{self.name} head: labels go from {low} to {high} where {self.classes} classes allow 0 to "
+                f"{self.classes - 1}"
+            )
         with device.session(), np.errstate(over="ignore"):
             if self._plan is None or len(self._plan.x) != len(x):
                 self._plan = self.bound(whole(len(x)), Memory(device, x.dtype), (), input_gradient=True)
@@ -100,6 +121,12 @@ class Head(Layer):
             bound.compute_gradients()
             return float(bound.loss), device.xp.array(bound.dx)
 
+    def forward(self, x: Array, training: bool = False) -> Array:
+        raise TypeError(f"{self.name} head: it needs labels, and is called as loss, dx = head(x, labels)")
+
+    def backward(self, dy: Array) -> Array:
+        return self.forward(dy)
+
     def _checked(self, x: Array, labels: Array) -> Array:
         arguments.dtype(x.dtype, f"{self.name} head: logits")
         if x.ndim != 2 or 0 in x.shape:
@@ -108,9 +135,4 @@ class Head(Layer):
             raise TypeError(f"{self.name} head: labels have the dtype {labels.dtype} where integers are wanted")
         if labels.shape != x.shape[:1]:
             raise ValueError(f"{self.name} head: labels have the shape {labels.shape} where {x.shape[:1]} is wanted")
-        low, high, classes = int(labels.min()), int(labels.max()), self.classes if self.shapes else x.shape[1]
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"{self.name} head: labels go from {low} to {high} where {classes} classes allow 0 to {classes - 1}"
-            )
         return labels

@@ -5,17 +5,22 @@ from scratchnet.arguments import fraction
 from scratchnet.backend import Array
 from scratchnet.layers.layer import Layer
 
+LARGEST = 1 - 2.0**-22  # what leaves some of the 2^23 numbers that noise can be
+
 
 class Dropout(Layer):
     """In training, y = x * mask / (1 - rate), where each entry of the mask is 0 with probability `rate`; else y = x.
 
     The mask is a function of (seed, layer, step, position), so it is the same however a batch is split among workers.
-    Any shape. Raises ValueError unless 0 <= rate < 1. Source: Srivastava et al. 2014, section 10 (inverted scaling).
+    Any shape. Raises ValueError unless 0 <= rate <= 1 - 2^-22. Source: Srivastava et al. 2014, section 10 (inverted
+    scaling).
     """
 
     def __init__(self, rate: float, seed: int = 0) -> None:
         super().__init__()
         self.rate, self.seed = fraction(rate, "rate", self.name), arguments.seed(seed, self.name)
+        if self.rate > LARGEST:
+            raise ValueError(f"{self.name}: rate is {rate!r}, so close to 1 that noise of 23 bits would keep nothing")
         self.dropping = False
 
     def allocate(self) -> None:

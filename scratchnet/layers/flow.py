@@ -24,9 +24,7 @@ class Network(Module):
 
     def __init__(self, layers: Sequence[Module], name: str) -> None:
         super().__init__()
-        if not isinstance(layers, Iterable) or isinstance(layers, Module):
-            raise TypeError(f"{name}: a {type(layers).__name__} is given where a list of layers is wanted")
-        self.name, self.layers = name, list(layers)
+        self.name, self.layers = name, listed(layers, name)
         if not self.layers:
             raise ValueError(f"{name}: a network has at least one layer")
         for index, layer in enumerate(self.layers):
@@ -80,7 +78,7 @@ class Parallel(Network):
     def __init__(
         self, branches: Sequence[Module | Sequence[Module]], merge: str = "concatenate", name: str = "parallel"
     ) -> None:
-        super().__init__([as_module(branch) for branch in branches], name)
+        super().__init__([as_module(branch, name) for branch in listed(branches, name)], name)
         if len(self.layers) < 2:
             raise ValueError(f"{name}: it has one branch where two or more are wanted")
         self.merge = one_of(merge, ("concatenate", "add"), "merge", name)
@@ -106,25 +104,25 @@ class Residual(Parallel):
         return {"layers": self.layers[0], "shortcut": self.layers[1], "name": self.name}
 
 
-def as_module(branch: Module | Sequence[Module]) -> Module:
-    return branch if isinstance(branch, Module) else Sequential(branch) if branch else Pass()
+def as_module(branch: Module | Sequence[Module], name: str) -> Module:
+    if isinstance(branch, Module):
+        return branch
+    layers = listed(branch, name)
+    return Sequential(layers) if layers else Pass()
 
 
-class Pass(Module):
+def listed(layers: Iterable[Any], name: str) -> list[Any]:
+    if not isinstance(layers, Iterable) or isinstance(layers, Module | str):
+        raise TypeError(f"{name}: a {type(layers).__name__} is given where a list of layers is wanted")
+    return list(layers)
+
+
+class Pass(Sequential):
     """No layer at all: y = x."""
 
-    name = "pass"
-
-    @property
-    def trainable(self) -> bool:
-        return False
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        pass
-
-    def emit(self, graph: Graph, edge: Edge) -> Edge:
-        return edge
+    def __init__(self) -> None:
+        Module.__init__(self)
+        self.name, self.layers = "pass", []
 
 
 class Fork(Layer):

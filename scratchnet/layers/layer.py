@@ -1,5 +1,6 @@
 """What every layer and network is: a description with parameters, and a public face that checks and copies."""
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,8 +78,8 @@ class Module:
         arguments.seed(seed, self.name)
         self.configure(input_shape, dtype, as_device(device))
         self.attach(*(self.device.zeros(size, self.dtype) for size in self.sizes))
-        # Number only layers with parameters, so adding a Dropout does not change the initial weights of the others.
-        for number, layer in enumerate(layer for layer in self.leaves if layer.parameters):
+        # Number only layers with arrays, so adding a Dropout does not change the initial weights of the others.
+        for number, layer in enumerate(layer for layer in self.leaves if layer.arrays()):
             layer.initialize(seed, number)
         return self.output_shape
 
@@ -139,7 +140,7 @@ class Module:
                 raise TypeError(f"{self.name}: x is a {type(x).__name__}, not an array")
             self.build(np.shape(x)[1:], dtype=x.dtype)
         self._check(x, (None, *self.input_shape), "x")
-        with self.device.session():
+        with self.device.session(), np.errstate(over="ignore"):  # what overflows is infinite, and to be seen
             made_for = len(x), *(layer.trainable for layer in self.leaves)
             if self._plan is None or self._plan_of != made_for:
                 self._plan, self._plan_of = self.plan(len(x)), made_for
@@ -233,10 +234,14 @@ class Module:
             self.device.load(np.asarray(weights[name], self.dtype), out=array)
 
     def arguments(self) -> dict[str, Any]:
-        """What the constructor is to be given for another one like this; by default, the attributes of those names."""
-        from scratchnet.layers.saved import constructor_arguments
-
-        return constructor_arguments(self)
+        """What the constructor is to be given for another one like this: the attributes of its arguments' names."""
+        names = inspect.signature(type(self)).parameters
+        if missing := [name for name in names if not hasattr(self, name)]:
+            raise ScratchnetError(
+                f"{self.name}: it cannot be saved, as nothing tells what its argument {missing[0]} was: keep it as "
+                f"self.{missing[0]}"
+            )
+        return {name: getattr(self, name) for name in names}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write layers and weights to one file, in the format of safetensors; nothing is lost if that fails."""
@@ -329,7 +334,7 @@ class Layer(Module):
     A layer states `infer` (shapes and parameters), `allocate` (the buffers of its *input*, laid out as it likes),
     `compute` (x -> y) and `compute_gradients` (dy -> dx and parameter gradients). A plan lets the layer before write
     its output straight into these buffers, so `y` and `dy` belong to the successor. All work goes through `self.ops`,
-    or `run(function, *arguments)` of scratchnet.backend, into buffers made in `allocate`: a replay repeats nothing else.
+    or `run(function, *arguments)` of scratchnet.backend, into buffers made in `allocate`; a replay repeats that alone.
     """
 
     outputs = 1  # how many readers it writes for
@@ -469,7 +474,7 @@ class Layer(Module):
         return twin
 
     def initialize(self, seed: int, number: int = 0) -> None:
-        """Draw the parameters; `number` counts the layers of a network that have any."""
+        """Draw the parameters; `number` counts the layers of a network that have arrays."""
         source = generator(seed, INITIALIZERS, number)
         for name, array in self.arrays().items():
             drawn = np.asarray(self.initializers[name](array.shape, source), self.dtype)
@@ -483,6 +488,7 @@ class Layer(Module):
         vars(twin).update(vars(self))
         twin.batch, twin.memory, twin.fused, twin.input_gradient = batch, memory, fused, input_gradient
         if self.shapes and not self.trainable:
+            self.flat[1].fill(0)  # what was there from before it was frozen
             twin.hold(self.flat[0], memory.buffer(self.layout.size), self.flat[2])
         twin.allocate()
         return twin

@@ -68,8 +68,9 @@ class MaxPooling2D(_Pooling2D):
         ops.fill(False, out=self.taken)
         with self.scratch(self.output_shape) as part:
             for entry, dentry in zip(self.entries, self.dentries, strict=True):
-                ops.equal(entry, self.y, out=self.hit)
-                ops.greater(self.hit, self.taken, out=self.hit)  # and not taken
+                ops.less(entry, self.y, out=self.hit)  # false of a NaN too, whose window keeps its gradient
+                ops.logical_or(self.hit, self.taken, out=self.hit)
+                ops.logical_not(self.hit, out=self.hit)
                 ops.logical_or(self.hit, self.taken, out=self.taken)
                 ops.multiply(self.dy, self.hit, out=part)
                 ops.add(dentry, part, out=dentry)  # windows may overlap

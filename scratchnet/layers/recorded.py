@@ -6,6 +6,7 @@ from scratchnet.backend import Array, Memory, Program, whole
 from scratchnet.layers.layer import Layer
 
 ROWS = 3
+RESULTS = "y", "dx", "a gradient", "a moving average"
 HOW = (
     "write into buffers made in `allocate`, by `self.ops.add(self.x, self.z, out=self.y)` or `run(np.tanh, self.x, "
     "self.y)` with run of scratchnet.backend"
@@ -13,7 +14,7 @@ HOW = (
 
 
 def refuse_unrecorded(layer: Layer) -> None:
-    """Raise TypeError where a replay of a layer's step is not its step, or the layer replaces one of its buffers.
+    """Raise TypeError where a replay of a layer's step is not its step, or it replaces or spoils a neighbour's buffer.
 
     A twin of it makes a step that is recorded, and another one twice: by replaying the record, and anew.
     """
@@ -40,9 +41,9 @@ def _check_pass(layer: Layer, training: bool) -> None:
     before = moving.copy()
 
     def begin(values: list[Array]) -> None:
-        plan.x[...], plan.dy[...], moving[...] = *values, before
-        plan.dx.fill(0)
+        plan.dx.fill(0)  # first, as it may be dy in another shape
         gradients.fill(0)
+        plan.x[...], plan.dy[...], moving[...] = *values, before
 
     def step() -> None:
         memory.record.load()
@@ -65,8 +66,11 @@ def _check_pass(layer: Layer, training: bool) -> None:
     for run_it in (program.replay, step, step):
         begin(other)
         run_it()
-        found.append([device.to_host(array) for array in (plan.y, plan.dx, gradients)])
-    for name, replayed, anew, again in zip(("y", "dx", "a gradient"), *found, strict=True):
+        found.append([device.to_host(array) for array in (plan.y, plan.dx, gradients, moving)])
+        for now, given in zip((plan.x, plan.dy), other, strict=True):
+            if not np.array_equal(device.to_host(now), device.to_host(given)):
+                raise TypeError(f"{layer.name}: it writes into x or dy, which its neighbours read too: {HOW}")
+    for name, replayed, anew, again in zip(RESULTS, *found, strict=True):
         if not np.array_equal(anew, again, equal_nan=True):
             raise TypeError(
                 f"{layer.name}: {name} differs between two computations of one step: a layer that draws random numbers "

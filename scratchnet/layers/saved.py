@@ -4,7 +4,6 @@ A file is read as a stranger's: no code runs on its behalf but the constructors 
 before the shapes of its arrays are known to be those of its layers.
 """
 
-import inspect
 import json
 import os
 from collections.abc import Sequence
@@ -99,14 +98,3 @@ def _made(described: Any, types: dict[str, Any]) -> Any:
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, int) for each in value) and len(value) > 0
-
-
-def constructor_arguments(module: Module) -> dict[str, Any]:
-    """What the constructor was given, from the attributes of the same names."""
-    names = inspect.signature(type(module)).parameters
-    if missing := [name for name in names if not hasattr(module, name)]:
-        raise ScratchnetError(
-            f"{module.name}: it cannot be saved, as nothing tells what its argument {missing[0]} was: keep it as "
-            f"self.{missing[0]}"
-        )
-    return {name: getattr(module, name) for name in names}

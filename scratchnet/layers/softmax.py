@@ -1,9 +1,13 @@
 """Softmax and Gumbel-softmax as layers: probabilities, and differentiable samples, from logits."""
 
+from typing import Any
+
 from scratchnet import arguments
 from scratchnet.arguments import positive_number
 from scratchnet.backend import Array, Ops
 from scratchnet.layers.layer import Layer
+
+COLDEST = 1e-30
 
 
 class Softmax(Layer):
@@ -42,13 +46,13 @@ class GumbelSoftmax(Softmax):
 
     Input and output (N, ..., K). With `straight_through` the output is the one-hot vector of the largest entry, and the
     gradient is that of the soft y. The noise is a function of (seed, layer, step, position). Raises ValueError unless
-    the temperature is positive and finite. Sources: Jang, Gu and Poole 2016, equation 2 and section 2.2; Maddison, Mnih
-    and Teh 2016.
+    the temperature is a number from 1e-30 on. Sources: Jang, Gu and Poole 2016, equation 2 and section 2.2; Maddison,
+    Mnih and Teh 2016.
     """
 
     def __init__(self, temperature: float = 1.0, straight_through: bool = False, seed: int = 0) -> None:
         super().__init__()
-        self.temperature = positive_number(temperature, "temperature", self.name)
+        self.temperature = checked_temperature(temperature, "temperature", self.name)
         self.straight_through, self.seed = straight_through, arguments.seed(seed, self.name)
 
     def allocate(self) -> None:
@@ -74,6 +78,13 @@ class GumbelSoftmax(Softmax):
     def compute_gradients(self) -> None:
         super().compute_gradients()
         self.ops.multiply(self.dx, self.inverse_temperature, out=self.dx)
+
+
+def checked_temperature(value: Any, what: str, owner: str) -> float:
+    temperature = positive_number(value, what, owner)
+    if temperature < COLDEST:
+        raise ValueError(f"{owner}: {what} is {value!r}, by which float32 cannot divide: take {COLDEST:g} or more")
+    return temperature
 
 
 def gumbel_in_place(ops: Ops, u: Array) -> None:

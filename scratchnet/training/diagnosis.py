@@ -20,8 +20,11 @@ def first_of_step(
 
     `before` and `after` are the network as the step found and left it; images are (N, ...), divided by 255 if bytes.
     """
+    head = copy.copy(head)
+    if not head.built:
+        head.build(before.output_shape, before.dtype, before.device)
     with before.device.session():
-        return _first(_training_step(copy.copy(before), after, copy.copy(head), images, labels, step), before.device)
+        return _first(_training_step(copy.copy(before), after, head, images, labels, step), before.device)
 
 
 def first_of_prediction(network: Network, images: np.ndarray) -> str:

@@ -90,6 +90,8 @@ class Replica:
         batch = slice_of(size, self.rank, self.spec.replicas, None if self.peers is None else self._all_reduce)
         self.start, self.optimizer.step = start + batch.start, step
         self.clock.step, self.clock.row, self.first = step, 0, 0
+        if self.rank:  # as loaded or restored; the first does not write before all have met
+            self.moving[...] = self.arrays["moving"]
         self._run("train", size, partial(self._groups, batch), self._train)
 
     def predict(self, split: str, start: int, stop: int) -> None:

@@ -103,9 +103,9 @@ class Trainer:
         self.seed, size = arguments.seed(seed, "trainer"), len(dataset.train)
         given_splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
         self.splits = {name: split for name, split in given_splits.items() if split is not None}
-        for name, split in self.splits.items():
-            if not len(split):
-                raise ValueError(f"trainer: {dataset.name} has a {name} split without images")
+        if not all(map(len, self.splits.values())):
+            counts = (f"{len(split)} {name}{'ing' * (name == 'train')}" for name, split in self.splits.items())
+            raise ValueError(f"trainer: {dataset.name} has {' and '.join(counts)} images, where each split needs some")
         self.batch_size = min(positive_integer(batch_size, "batch_size", "trainer"), size)
         self.workers = min(positive_integer(workers, "workers", "trainer"), size % self.batch_size or self.batch_size)
         if not network.built or len(network.output_shape) != 1:
@@ -167,10 +167,9 @@ class Trainer:
             images = _stored(split.images)
             load(images if images.dtype == np.uint8 else images.astype(network.dtype), out=arrays[f"{name} images"])
             load(split.labels, out=arrays[f"{name} labels"])
-        for place, name in enumerate(("parameters", "gradients", "moving")):
-            if name != "gradients":
-                own = network.flat[place].size
-                arrays[name][:own], arrays[name][own:] = network.flat[place], head.flat[place]
+        for name, place in (("parameters", 0), ("moving", 2)):
+            ours, heads = network.flat[place], head.flat[place]
+            arrays[name][: ours.size], arrays[name][ours.size :] = ours, heads
         attach(network, head, arrays["parameters"], arrays["gradients"][0], arrays["moving"])
         if self.device.name == "cpu":  # let go of images that the caller may no longer need
             for name in self.splits:
@@ -256,7 +255,7 @@ class Trainer:
             return all(isfinite(float(self.device.xp.sum(array, dtype=np.float64))) for array in arrays)
 
     def _look(self, last: int) -> None:
-        """Raise TrainingError if a step since the last look, the latest at image `last`, left anything not finite.
+        """Raise TrainingError if anything became non-finite since the last look; `last` is the newest step's first row.
 
         An overflowing gradient stays in Adam's moments, so that a look now and then finds it. To find the step, go
         back to what was kept and on again, one step at a time; then undo that step.

@@ -207,7 +207,7 @@ def _serve(pipe: Connection, rank: int, spec: TrainingSpec, shared: SharedArrays
 
 @contextmanager
 def no_interrupt() -> Iterator[None]:
-    """Processes started meanwhile do not see what may reach the whole group, as Ctrl-C does: their parent decides."""
+    """Block SIGINT and SIGTERM in processes started inside; only the parent reacts to them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

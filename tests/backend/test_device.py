@@ -9,19 +9,15 @@ import pytest
 
 from scratchnet import (
     Adam,
-    AveragePooling2D,
     BatchNormalization,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
-    GlobalAveragePooling2D,
-    GumbelSoftmax,
     GumbelSoftmaxCrossEntropy,
     MaxPooling2D,
     ReLU,
     Sequential,
-    Softmax,
     SoftmaxCrossEntropy,
 )
 from scratchnet.backend import Device, get_device
@@ -34,6 +30,8 @@ from scratchnet.training import Trainer
 from tests.backend.strict_device import DeviceArray, StrictDevice
 from tests.backend.test_cublas import Library
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
+from tests.layers.catalogue import EXAMPLES
+from tests.reference.checks import gradients_of
 from tests.training.problem import dataset
 
 STAND_INS = {"stand-in": StrictDevice, "stand-in with kernels": KernelDevice}
@@ -49,35 +47,19 @@ def device(request: pytest.FixtureRequest) -> Device:
     return STAND_INS[request.param]() if request.param in STAND_INS else get_device("gpu")
 
 
-LAYERS: list[Any] = [
-    lambda: Conv2D(4, 3, padding="same"),
-    lambda: Conv2D(4, (2, 3), strides=2, padding="same", dilation_rate=1, use_bias=False),
-    lambda: Conv2D(4, 3, dilation_rate=2),
-    lambda: MaxPooling2D(3, 2, "same"),
-    lambda: AveragePooling2D(3, 2, "same"),
-    GlobalAveragePooling2D,
-    ReLU,
-    lambda: Dropout(0.3),
-    BatchNormalization,
-    Flatten,
-]
-FLAT: list[Any] = [lambda: Dense(5), Softmax, lambda: GumbelSoftmax(0.5), lambda: GumbelSoftmax(0.5, True), ReLU]
-
-
-@pytest.mark.parametrize("make", [*LAYERS, *FLAT])
+@pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("training", [False, True])
-def test_every_layer_is_the_same_as_on_the_cpu(make: Any, training: bool, device: Device) -> None:
-    source = np.random.default_rng(0)
-    shape = (4, 9, 10, 18) if make in LAYERS else (6, 7)
-    x, results = source.standard_normal(shape), []
+def test_every_layer_is_the_same_as_on_the_cpu(name: str, training: bool, device: Device) -> None:
+    source, results, shape = np.random.default_rng(0), [], EXAMPLES[name].input_shape
+    x = source.standard_normal((5, *shape))
     for where in (get_device("cpu"), device):
-        layer = make()
-        layer.build(shape[1:], dtype="float64", device=where)
-        y = layer.forward(where.to_device(x), training)
+        module = EXAMPLES[name].make()
+        module.build(shape, dtype="float64", device=where)
+        y = module.forward(where.to_device(x), training)
         dy = np.random.default_rng(1).standard_normal(y.shape)
-        dx = layer.backward(where.to_device(dy))
-        arrays = [y, dx, *layer.gradients.values(), *layer.moving.values()]
-        results.append([where.to_host(array) for array in arrays])
+        dx = module.backward(where.to_device(dy))
+        moving = [array for layer in module.leaves for array in layer.moving.values()]
+        results.append([where.to_host(array) for array in (y, dx, *gradients_of(module), *moving)])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-11)
 

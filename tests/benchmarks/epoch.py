@@ -61,7 +61,7 @@ def serve(pipe: Connection, config: Config) -> None:
 def parts(config: Config, setting: Setting, evaluating: float) -> dict[str, float]:
     """Seconds of an epoch that are not the training steps' arithmetic, and of reading the data set, once a run."""
     began = time.perf_counter()
-    dataset = load_dataset(config.data)
+    dataset = load_dataset(config.settings.data)
     read = time.perf_counter()
     generator(0, SHUFFLE, 1).permutation(len(dataset.train))
     shuffled = time.perf_counter()
@@ -79,11 +79,11 @@ def parts(config: Config, setting: Setting, evaluating: float) -> dict[str, floa
 
 def compare(config: Config, setting: Setting, rounds: int) -> str:
     """Tables of an epoch of both, and of the parts of ours."""
-    dataset = load_dataset(config.data)
+    dataset = load_dataset(config.settings.data)
     images, test_images = len(dataset.train), len(dataset.test)
     with (
         Contender("train_cifar.py", serve, config) as us,
-        Contender("PyTorch, channels_last", torch_epoch.serve, setting, config.data) as them,
+        Contender("PyTorch, channels_last", torch_epoch.serve, setting, config.settings.data) as them,
     ):
         times = [(*us.ask("go"), *them.ask("go")) for _ in range(rounds)]
     seconds = np.array(times)

@@ -17,6 +17,7 @@ import numpy as np
 from tests.benchmarks.setting import Setting
 
 WARM, STEPS = 3, 12  # steps of a contender in one round: not timed, and timed
+MIN_ROUNDS = 5  # of works in this process, however little time there is
 MakeStep = Callable[[Setting], AbstractContextManager[Callable[[], None]]]
 
 
@@ -65,6 +66,19 @@ def serve_steps(pipe: Connection, make_step: MakeStep) -> None:
                 for _ in range(warm):
                     step()
                 pipe.send(_median_seconds(step, steps))
+
+
+def time_works(works: Sequence[Callable[[], None]], seconds: float) -> np.ndarray:
+    """Milliseconds in this process, a row a round and a column a work, for about `seconds`."""
+    rounds: list[list[float]] = []
+    end = time.perf_counter() + seconds
+    while len(rounds) < MIN_ROUNDS or time.perf_counter() < end:
+        clock = [time.perf_counter()]
+        for work in works:
+            work()
+            clock.append(time.perf_counter())
+        rounds.append(clock)
+    return 1e3 * np.diff(rounds)
 
 
 def _median_seconds(step: Callable[[], None], steps: int) -> float:

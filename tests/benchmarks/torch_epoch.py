@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             test = training.evaluate(epoch)
             print(
                 f"{recipe} epoch {epoch}: training loss {loss:.4f}, accuracy {accuracy:.4f}; "
-                f"test loss {test.loss:.4f}, accuracy {test.figures.accuracy:.4f}"
+                f"test loss {test.loss:.4f}, accuracy {test.figures['accuracy']:.4f}"
             )
 
 

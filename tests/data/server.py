@@ -68,7 +68,7 @@ def serve(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setattr(download, "URL", f"http://127.0.0.1:{server.server_port}/archive.tar.gz")
-        monkeypatch.setattr(download, "MD5", hashlib.md5(body).hexdigest())
+        monkeypatch.setattr(download, "OFFICIAL", {hashlib.md5(body).hexdigest()})
         try:
             yield server
         finally:

@@ -37,12 +37,11 @@ def test_reads_the_wanted_files_and_writes_nothing(path: Path, mode: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["../train.bin", "a/../../b", "/etc/passwd", "..\\train.bin", "\\train.bin", "C:train.bin", "C:\\b"]
+    "name", ["../train.bin", "a/../../train.bin", "/etc/train.bin", "..\\train.bin", "\\train.bin", "C:train.bin"]
 )
-def test_a_path_out_of_the_archive(path: Path, name: str) -> None:
-    path.write_bytes(tar_bytes(FILES, member(name)))
-    with pytest.raises(DataError, match=r"archive.tar.gz: its member '.*' points out of the archive"):
-        read_archive(path, FILES)
+def test_a_path_out_of_the_archive_is_a_name_and_no_more(path: Path, name: str) -> None:
+    path.write_bytes(tar_bytes({"test.bin": b"1"}, member(name)))
+    assert read_archive(path, FILES) == {"test.bin": b"1", "train.bin": b""}
     assert os.listdir(path.parent) == [path.name]
 
 
@@ -55,21 +54,21 @@ def test_a_path_out_of_the_archive(path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["folder/train.bin", "folder/other"])
 def test_a_member_that_is_no_plain_file(path: Path, kind: bytes, name: str) -> None:
     path.write_bytes(tar_bytes({"test.bin": b""}, member(name, kind, linkname="/etc/passwd")))
-    with pytest.raises(DataError, match="is a link, a device or some other special file"):
+    with pytest.raises(DataError, match=r"archive.tar.gz: its member '.*' is a link or device, "):
         read_archive(path, FILES)
 
 
 @pytest.mark.parametrize("name", ["folder/train.bin", "folder/other"])
 def test_a_member_that_claims_to_be_huge(path: Path, name: str) -> None:
     path.write_bytes(member(name, size=10**12).tobuf(tarfile.GNU_FORMAT) + bytes(1024))
-    with pytest.raises(DataError, match=f"its member '{name}' has a size that CIFAR-100 cannot have"):
+    with pytest.raises(DataError, match=f"its member '{name}' is a link .* or makes more than 400,000,000 bytes"):
         read_archive(path, FILES)
 
 
 @pytest.mark.parametrize("name", ["folder/train.bin", "folder/other"])
 def test_a_member_of_negative_size(path: Path, name: str) -> None:
     path.write_bytes(member(name, size=-512).tobuf(tarfile.GNU_FORMAT) + bytes(1024))
-    with pytest.raises(DataError, match=f"its member '{name}' has a size that CIFAR-100 cannot have"):
+    with pytest.raises(DataError, match=f"its member '{name}' is a link .* or makes more than 400,000,000 bytes"):
         read_archive(path, FILES)
 
 
@@ -93,9 +92,7 @@ def test_an_archive_that_unpacks_to_too_much(path: Path, where: str, monkeypatch
         path.write_bytes(tar_bytes({f"other_{i}": bytes(600_000) for i in range(2)}))
     else:
         path.write_bytes(gzip.compress(tar_bytes(FILES, mode="w") + bytes(1_000_000)))
-    with pytest.raises(
-        DataError, match=r"archive.tar.gz has a size that CIFAR-100 cannot have: all its files have less than 1,000,000"
-    ):
+    with pytest.raises(DataError, match=r"more than 1,000,000 bytes together|\(there is more behind its end\)"):
         read_archive(path, FILES)
 
 
@@ -107,7 +104,7 @@ def test_a_cifar100_of_bright_pixels_pickled_by_python_3_is_not_too_large() -> N
 
 def test_a_file_that_is_there_twice(path: Path) -> None:
     path.write_bytes(tar_bytes(FILES, member("elsewhere/test.bin")))
-    with pytest.raises(DataError, match=r"holds test\.bin twice"):
+    with pytest.raises(DataError, match=r"its member 'elsewhere/test\.bin' is .* there twice"):
         read_archive(path, FILES)
 
 
@@ -172,7 +169,7 @@ def test_a_huge_file_in_a_folder(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "folder", FILES)
     with (folder / "train.bin").open("r+b") as file:
         file.truncate(10**9)  # a hole: it takes no room on the disk
-    with pytest.raises(DataError, match=r"folder has a size that CIFAR-100 cannot have"):
+    with pytest.raises(DataError, match="folder is too large: all files of CIFAR-100 have less than 400,000,000 bytes"):
         read_folder(folder, FILES)
 
 

@@ -1,10 +1,12 @@
+import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scratchnet.data import Dataset, load_dataset
+from scratchnet.data import Dataset, download, load_dataset
 from scratchnet.data.cifar100 import read_cifar100
 from scratchnet.errors import DataError
 from tests.data import synthetic
@@ -77,7 +79,7 @@ def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", binary_files())
 def test_a_folder_that_lacks_a_file(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    refused(folder, "does not hold CIFAR-100, which is the files train.bin, .* or train, test, meta")
+    refused(folder, r"does not hold CIFAR-100: train.bin, .* or train, test, meta \(Python version\)")
 
 
 @pytest.mark.parametrize("version", ["binary", "python"])
@@ -86,7 +88,7 @@ def test_an_archive_that_lacks_a_file(tmp_path: Path, version: str) -> None:
     for name in files:
         archive = tmp_path / f"without_{name}.tar.gz"
         archive.write_bytes(synthetic.tar_bytes({other: files[other] for other in files if other != name}))
-        refused(archive, "does not hold CIFAR-100, which is the files .*; put an intact copy of https")
+        refused(archive, "does not hold CIFAR-100: .*; put an intact copy of https")
 
 
 def test_a_damaged_archive_is_left_alone(tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ def test_a_file_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("change", [-1, 1, -3073])
 def test_a_size_that_is_no_multiple_of_a_record(folder: Path, change: int) -> None:
     os.truncate(folder / "train.bin", synthetic.TRAIN_RECORDS * 3074 + change)
-    refused(folder, r"train.bin is truncated or corrupted: [\d,]+ bytes are no multiple of 3,074")
+    refused(folder, r"train.bin is truncated, corrupted or .* \(cannot reshape .* into shape \(3074\)\); put an")
 
 
 @pytest.mark.parametrize("name", ["train.bin", "test.bin"])
@@ -119,17 +121,18 @@ def test_a_size_that_is_no_multiple_of_a_record(folder: Path, change: int) -> No
 def test_a_wrong_number_of_records(folder: Path, name: str, change: int) -> None:
     count = (folder / name).stat().st_size // 3074
     os.truncate(folder / name, (count + change) * 3074)
-    refused(folder, f"{name} is incomplete: it has {count + change} records, not {count}")
+    part = {"train.bin": "training", "test.bin": "test"}[name]
+    refused(folder, f"its {count + change} {part} records are not {count // 100} of each of 100 classes; put an intact")
 
 
 def test_an_empty_file(folder: Path) -> None:
     os.truncate(folder / "test.bin", 0)
-    refused(folder, "test.bin is incomplete: it has 0 records, not 100")
+    refused(folder, "is incomplete or corrupted: its 0 test records are not 1 of each of 100 classes")
 
 
 def test_the_true_number_of_records_is_wanted(tmp_path: Path) -> None:
     folder = synthetic.write_folder(tmp_path / "folder", binary_files())  # without small_cifar100
-    refused(folder, "train.bin is incomplete: it has 200 records, not 50,000")
+    refused(folder, "its 200 training records are not 500 of each of 100 classes")
 
 
 def changed(labels: np.ndarray, index: int, label: int) -> np.ndarray:
@@ -138,11 +141,18 @@ def changed(labels: np.ndarray, index: int, label: int) -> np.ndarray:
     return labels
 
 
-@pytest.mark.parametrize(("fine", "coarse"), [(100, 0), (255, 0), (0, 20), (0, 255)])
+@pytest.mark.parametrize(("fine", "coarse"), [(100, 0), (255, 0), (0, 0)])
 def test_labels_out_of_range(folder: Path, fine: int, coarse: int) -> None:
     pixels, fines, coarses = TEST
     (folder / "test.bin").write_bytes(binary_file(pixels, changed(fines, 7, fine), changed(coarses, 7, coarse)))
-    refused(folder, "test.bin is corrupted: it has labels beyond 100 classes or 20 superclasses")
+    refused(folder, "its 100 test records are not 1 of each of 100 classes")
+
+
+@pytest.mark.parametrize("coarse", [20, 255])
+def test_a_superclass_out_of_range(folder: Path, coarse: int) -> None:
+    for name, (pixels, fine, coarses) in (("train.bin", TRAIN), ("test.bin", TEST)):
+        (folder / name).write_bytes(binary_file(pixels, fine, np.where(fine == 7, coarse, coarses).astype(np.uint8)))
+    refused(folder, "its 200 training records are not each of one of 20 superclasses")
 
 
 @pytest.mark.parametrize("label", [-1, 100, 256, 10**30, "1", None, 1.0])
@@ -151,7 +161,7 @@ def test_pickled_labels_out_of_range(tmp_path: Path, label: object) -> None:
     content = python_content(*TRAIN)
     content["fine_labels"] = [label, *TRAIN[1].tolist()[1:]]
     files = {**python_files("numpy2"), "train": synthetic.python3_pickle(content)}
-    refused(synthetic.write_folder(tmp_path / "folder", files), ": train (is|has|does)")
+    refused(synthetic.write_folder(tmp_path / "folder", files), "its 200 training records|: train is truncated")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +171,7 @@ def test_pickled_labels_out_of_range(tmp_path: Path, label: object) -> None:
 def test_pickled_labels_that_are_no_list(tmp_path: Path, labels: object) -> None:
     content = {**python_content(*TRAIN), "coarse_labels": labels}
     files = {**python_files(), "train": synthetic.python3_pickle(content)}
-    refused(synthetic.write_folder(tmp_path / "folder", files), ": train is (corrupted|no pickle of CIFAR-100)")
+    refused(synthetic.write_folder(tmp_path / "folder", files), ": train is truncated|superclasses, the same")
 
 
 @pytest.mark.usefixtures("small_cifar100")
@@ -170,7 +180,7 @@ def test_pickled_data_of_another_shape(tmp_path: Path) -> None:
         files = {**python_files(), "train": synthetic.python3_pickle({**python_content(*TRAIN), "data": data})}
         refused(
             synthetic.write_folder(tmp_path / str(number), files),
-            "train is corrupted: its data are not 3,072 bytes an image",
+            r"train is truncated, corrupted or .* \((its data are not 3,072 bytes an image|.* is not in list)",
         )
 
 
@@ -180,21 +190,22 @@ def test_pickled_lists_of_different_lengths(tmp_path: Path, key: str) -> None:
     content = python_content(*TRAIN)
     content[key] = content[key][:-1]  # type: ignore[index]
     files = {**python_files(), "train": synthetic.python3_pickle(content)}
-    refused(synthetic.write_folder(tmp_path / "folder", files), "train is incomplete")
+    refused(synthetic.write_folder(tmp_path / "folder", files), r"train is truncated, corrupted .* has size 199")
 
 
 def test_classes_of_unequal_size(folder: Path) -> None:
     pixels, fine, coarse = TRAIN
     sister = next(label for label in range(100) if synthetic.SUPERCLASSES[label] == coarse[0] and label != fine[0])
     (folder / "train.bin").write_bytes(binary_file(pixels, changed(fine, 0, sister), coarse))
-    refused(folder, "train.bin is corrupted: it does not have 2 records of each class")
+    refused(folder, "its 200 training records are not 2 of each of 100 classes")
 
 
 @pytest.mark.parametrize("name", ["train.bin", "test.bin"])
 def test_a_class_in_two_superclasses(folder: Path, name: str) -> None:
     pixels, fine, coarse = TRAIN if name == "train.bin" else TEST
     (folder / name).write_bytes(binary_file(pixels, fine, changed(coarse, 5, (coarse[5] + 1) % 20)))
-    refused(folder, f"{name} is corrupted: its coarse labels contradict its fine labels")
+    part = {"train.bin": "training", "test.bin": "test"}[name]
+    refused(folder, f"{part} records are not each of one of 20 superclasses, the same for all of a class; put an")
 
 
 @pytest.mark.parametrize("name", ["fine_label_names.txt", "coarse_label_names.txt"])
@@ -210,7 +221,64 @@ def test_wrong_pickled_class_names(tmp_path: Path) -> None:
     for number, names in enumerate((list(range(100)), TRAIN[0], np.array(7, np.uint8), [["nested"]] * 100)):
         meta = synthetic.python3_pickle({"fine_label_names": names, "coarse_label_names": synthetic.SUPERCLASS_NAMES})
         folder = synthetic.write_folder(tmp_path / str(number), {**python_files(), "meta": meta})
-        refused(folder, "is corrupted: (its class names are not a list of text|a long or nested list)")
+        refused(folder, "meta is truncated, corrupted or not|it does not name 100 different classes")
+
+
+OFFICIAL_COPIES = {  # by form: what is official of it
+    "binary archive": ("binary", "sha256"),
+    "python archive": ("python", "sha256"),
+    "python folder": ("python", "md5"),
+}
+
+
+def write_copy(place: Path, form: str, files: dict[str, bytes]) -> list[Path]:
+    """The files whose checksums tell whether the copy at `place` is official."""
+    if form.endswith("folder"):
+        folder = synthetic.write_folder(place, files)
+        return [folder / name for name in files]
+    place.write_bytes(synthetic.tar_bytes(files, mode="w"))
+    return [place]
+
+
+@pytest.mark.parametrize("form", OFFICIAL_COPIES)
+@pytest.mark.usefixtures("small_cifar100")
+def test_a_flipped_pixel_of_an_official_copy_is_noted(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version, kind = OFFICIAL_COPIES[form]
+    files = binary_files() if version == "binary" else python_files()
+    place = tmp_path / "copy"
+    sums = [hashlib.new(kind, path.read_bytes()).hexdigest() for path in write_copy(place, form, files)]
+    monkeypatch.setattr(download, "OFFICIAL", sums)
+    intact = read_cifar100(place)
+    assert capsys.readouterr() == ("", "")
+
+    name = next(iter(files))
+    contents = bytearray(files[name])
+    contents[contents.index(TRAIN[0][-1].tobytes()) + 3071] ^= 1  # the last pixel of the last image
+    write_copy(tmp_path / "other", form, files | {name: bytes(contents)})
+    changed = read_cifar100(tmp_path / "other")
+    assert intact.digest != changed.digest
+    assert np.sum(intact.train.images != changed.train.images) == 1
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path / 'other'} is no official copy of CIFAR-100, so its content could not be verified: it is "
+        f"complete and has the SHA-256 {changed.digest}\n"
+    )
+
+
+def test_a_binary_folder_cannot_be_verified(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read_cifar100(folder)
+    assert f"note: {folder} is no official copy of CIFAR-100" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_cifar100")
+def test_the_digest_is_that_of_the_records_whatever_holds_them(tmp_path: Path) -> None:
+    copies = [synthetic.write_folder(tmp_path / writer, python_files(writer)) for writer in PICKLES]
+    copies.append(synthetic.write_folder(tmp_path / "binary", binary_files()))
+    (tmp_path / "archive").write_bytes(synthetic.tar_bytes(binary_files()))
+    digests = {read_cifar100(copy).digest for copy in [*copies, tmp_path / "archive"]}
+    assert len(digests) == 1
+    assert re.fullmatch("[0-9a-f]{64}", digests.pop())
 
 
 @pytest.mark.skipif(REAL_DATA is None, reason="needs the real CIFAR-100: set SCRATCHNET_DATA to its folder or archive")

@@ -81,7 +81,7 @@ def test_no_network_means_digits_and_a_loud_warning(capsys: pytest.CaptureFixtur
 
 
 def test_no_network_is_an_error_where_cifar100_is_demanded(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DataError, match=r"cannot be downloaded .*; fetch https://.* and name it with --data PATH or"):
+    with pytest.raises(DataError, match=r"cannot be downloaded .*, or fetch https://.* and name it with --data PATH"):
         load_dataset("cifar100")
     assert capsys.readouterr() == ("", "")
 

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from scratchnet.heads import HEADS, SoftmaxCrossEntropy
 
 SCRIPT = Path(__file__).parents[2] / "train_cifar.py"
 BROKEN_CUPY = "this CuPy cannot be imported"
@@ -48,3 +51,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     arguments = "--data", "digits", "--device", "cpu", "--head", "gumbel", "--epochs", 2, "--seed", 3
     done = train_in(folder, *arguments, **broken_cupy(tmp_path_factory.mktemp("cupy")))
     return folder / "runs" / "same-padding-gumbel-seed3", done
+
+
+class Third(SoftmaxCrossEntropy):
+    """A head that no report had, and that is to know the classes."""
+
+    name = "third head"
+
+    def __init__(self, classes: int, superclasses: np.ndarray) -> None:
+        self.classes, self.superclasses = classes, superclasses
+
+
+@pytest.fixture
+def third_head(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Its name in the table of heads, where it stands for the time of a test."""
+    monkeypatch.setitem(HEADS, "third", Third)
+    return "third"

@@ -1,7 +1,6 @@
 """Files are complete or as they were before, whatever fails and wherever."""
 
 import errno
-import io
 import json
 import os
 import tempfile
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments import artifacts
@@ -26,8 +26,8 @@ def existing(tmp_path: Path) -> Path:
 def test_contents() -> None:
     assert json.loads(artifacts.json_bytes({"a": [1, None]})) == {"a": [1, None]}
     assert artifacts.csv_bytes([["a", "b"], [1, 0.5]]) == b"a,b\n1,0.5\n"
-    with np.load(io.BytesIO(artifacts.npz_bytes({"dense/kernel": np.arange(6.0).reshape(2, 3)}))) as arrays:
-        np.testing.assert_array_equal(arrays["dense/kernel"], [[0, 1, 2], [3, 4, 5]])
+    arrays = load(artifacts.tensors({"a": 1}, {"dense/kernel": np.arange(6.0).reshape(3, 2).T}))
+    np.testing.assert_array_equal(arrays["dense/kernel"], [[0, 2, 4], [1, 3, 5]])
 
 
 def test_new_file_replaces_the_old_one_with_ordinary_permissions(existing: Path) -> None:

@@ -1,36 +1,28 @@
 """The checkpoint's file: complete at every moment, refused when damaged or foreign, and never trusted with memory."""
 
-import json
 import os
 import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from scratchnet import Adam, BatchNormalization, SoftmaxCrossEntropy
 from scratchnet.errors import ScratchnetError
-from scratchnet.experiments import configure
-from scratchnet.experiments.checkpoint import (
-    LONGEST_HEADER,
-    MAGIC,
-    NAME,
-    PREVIOUS,
-    Checkpoints,
-    Damaged,
-    read_arrays,
-    read_header,
-    to_bytes,
-)
+from scratchnet.experiments import artifacts, configure
+from scratchnet.experiments.checkpoint import NAME, PREVIOUS, Checkpoint, Checkpoints
+from scratchnet.experiments.reading import MAX_JSON_BYTES, Damaged, read_tensors
 from scratchnet.experiments.result import Epoch, Result
 from scratchnet.training import Progress, Trainer
+from tests.fuzz.mutations import sealed
 from tests.training.problem import dataset, network
 
-EPOCHS, HEADER = 5, len(MAGIC) + 32 + 4
+EPOCHS = 5
 
 
 class Run:
@@ -38,8 +30,9 @@ class Run:
 
     def __init__(self, folder: Path, trainer: Trainer) -> None:
         self.folder, self.trainer, self.notes = folder, trainer, []  # type: ignore[var-annotated]
-        self.result = Result("r", "softmax", None, 0, "cpu", "corners", 32, 0.001, 1, {"numpy": "2.4", "blas": "b"})
-        self.checkpoints = Checkpoints(configure(epochs=EPOCHS, output=folder))
+        config = configure(epochs=EPOCHS, output=folder)
+        self.result = Result(replace(config.settings, data="corners"), {"numpy": "2.4", "blas": "b"})
+        self.checkpoints = Checkpoints(config)
 
     def at(self, epoch: int, steps: int) -> "Run":
         """Give everything that a checkpoint holds a content of this moment's own."""
@@ -144,11 +137,11 @@ def test_at_every_moment_of_saving_there_is_a_good_one(
 
 def damages(content: bytes) -> Iterator[bytes]:
     """Cut off at every length of the header and some others, one byte too many, and with single bits flipped."""
-    size, chance = int.from_bytes(content[HEADER - 4 : HEADER], "little"), np.random.default_rng(0)
-    places = chance.integers(HEADER + size, len(content), 100).tolist()
-    yield from (content[:place] for place in [*range(HEADER + size + 1), *places])
+    size, chance = 8 + int.from_bytes(content[:8], "little"), np.random.default_rng(0)
+    places = chance.integers(size, len(content), 100).tolist()
+    yield from (content[:place] for place in [*range(size + 1), *places])
     yield content + b"\0"
-    for place in [*range(HEADER + size), *places]:
+    for place in [*range(size), *places]:
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(chance.integers(8))
         yield bytes(flipped)
@@ -164,7 +157,7 @@ def test_where_the_newest_is_damaged_the_one_before_serves(saved: tuple[Run, Any
             run.at(1, 1)
         run.load()
         assert run.content() == previous
-        assert run.notes[0].startswith(f"{NAME} ")
+        assert run.notes[0].startswith(f"{NAME}: ")
         assert run.notes[0].endswith(": the checkpoint before it is taken")
     assert count > 1500
     run.at(4, 1).save()
@@ -180,7 +173,7 @@ def test_where_all_are_damaged_nothing_is_changed(saved: tuple[Run, Any, Any]) -
     before = run.content()
     with pytest.raises(ScratchnetError) as caught:
         run.load()
-    assert str(caught.value).startswith(f"cannot resume, as no checkpoint in {run.folder} is usable ({NAME} has ")
+    assert str(caught.value).startswith(f"cannot resume, as no checkpoint in {run.folder} is usable ({NAME}: ")
     assert str(caught.value).endswith("remove them to start from the beginning, or choose another folder with --output")
     assert run.content() == before
 
@@ -193,35 +186,69 @@ def test_another_version_is_told(saved: tuple[Run, Any, Any]) -> None:
     assert run.notes[0] == "the checkpoint was made with another version of numpy: the bits may differ"
 
 
-def forge(run: Run, **changes: Any) -> None:
+def header(path: Path) -> dict[str, Any]:
+    return msgspec.to_builtins(read_tensors(path, Checkpoint)[0])
+
+
+def forge(run: Run, change: dict[str, Any]) -> None:
     """A newest checkpoint with whatever header a stranger likes, and the right sums."""
-    with open(run.folder / NAME, "rb") as file:
-        header = read_header(file)
-        payload = file.read()
-    text = json.dumps(header | changes).encode()
-    (run.folder / NAME).write_bytes(
-        MAGIC + sha256(text).digest() + len(text).to_bytes(4, "little") + text + payload
-    )
+    _, arrays = read_tensors(run.folder / NAME, Checkpoint)
+    (run.folder / NAME).write_bytes(sealed(msgspec.json.encode(header(run.folder / NAME) | change), arrays))
+
+
+EPOCH = {name: 1.0 for name in vars(Epoch(*range(7)))}
+PROGRESS = {"epoch": 3, "steps": 3, "loss": 1.0, "correct": 7, "seconds": 1.0}
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "change",
     [
-        {"settings": None}, {"versions": 3}, {"epochs": "5"}, {"progress": []}, {"arrays": {}}, {"sha256": 1},
+        {"metrics": None}, {"metrics": {}}, {"progress": []}, {"finished": 1}, {"more": 1},
         *(
-            {"progress": {"epoch": 3, "steps": 3, "loss": 1.0, "correct": 7, "seconds": 1.0} | change}
+            {"progress": PROGRESS | change}
             for change in (
                 {"epoch": 0}, {"epoch": 4}, {"epoch": 6}, {"epoch": 10**400}, {"epoch": True}, {"steps": 0},
-                {"steps": 4}, {"steps": 1.0}, {"loss": float("nan")}, {"loss": 1}, {"loss": None}, {"correct": -1},
-                {"correct": 10**400}, {"seconds": float("inf")}, {"seconds": -1.0}, {"seconds": "1"}, {"extra": 1},
+                {"steps": 4}, {"steps": 1.0}, {"loss": "1"}, {"loss": None}, {"correct": -1},
+                {"correct": 10**400}, {"seconds": -1.0}, {"seconds": "1"}, {"extra": 1},
             )
         ),
     ],
     ids=str,
 )  # fmt: skip
-def test_a_header_that_scratchnet_did_not_write(changes: dict[str, Any], saved: tuple[Run, Any, Any]) -> None:
+def test_a_header_that_scratchnet_did_not_write(change: dict[str, Any], saved: tuple[Run, Any, Any]) -> None:
+    run, newest, previous = saved
+    forge(run, {"progress": PROGRESS})  # which is possible
+    run.load()
+    assert (run.content()[0], run.content()[2]) == (newest[0], newest[2])
+    forge(run, change)
+    run.load()
+    assert run.content() == previous
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999", "9" * 400])
+def test_a_number_that_is_not_finite(number: str, saved: tuple[Run, Any, Any]) -> None:
     run, _, previous = saved
-    forge(run, **changes)
+    checkpoint, arrays = read_tensors(run.folder / NAME, Checkpoint)
+    text = artifacts.json_bytes(checkpoint).decode().replace(repr(checkpoint.progress.loss), number)
+    assert number in text
+    (run.folder / NAME).write_bytes(sealed(text.encode(), arrays))
+    run.load()
+    assert run.content() == previous
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": -1}, {"seed": None}, {"recipe": "r"}, {"head": "h"}, {"temperature": 1.0}, {"epochs": 0},
+        {"device": 1}, {"workers": "2"}, {"data": None}, {"training_images": 1.5}, {"data_digest": []},
+        {"colour": "red"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_that_scratchnet_did_not_write(change: dict[str, Any], saved: tuple[Run, Any, Any]) -> None:
+    run, _, previous = saved
+    metrics = header(run.folder / NAME)["metrics"]
+    forge(run, {"metrics": metrics | {"settings": metrics["settings"] | change}})
     run.load()
     assert run.content() == previous
 
@@ -229,20 +256,20 @@ def test_a_header_that_scratchnet_did_not_write(changes: dict[str, Any], saved: 
 @pytest.mark.parametrize("text", [b"", b"[]", b"nothing", b"\xff", b"{}", b"[" * 60000, b"9" * 60000])
 def test_a_header_that_is_no_object(text: bytes, run: Run) -> None:
     path = run.folder / NAME
-    path.write_bytes(MAGIC + sha256(text).digest() + len(text).to_bytes(4, "little") + text)
-    with open(path, "rb") as file, pytest.raises(Damaged, match="scratchnet did not write"):
-        read_header(file)
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(Damaged, match="put it back intact, or remove it"):
+        read_tensors(path, Checkpoint)
+    if text != b"\xff":  # which safetensors would not write
+        path.write_bytes(sealed(text, {}))
+        with pytest.raises(Damaged, match="put it back intact, or remove it"):
+            read_tensors(path, Checkpoint)
 
 
-@pytest.mark.parametrize("history", [[[2.0] * 7], [[1.0] * 6 + [float("nan")]], [[1.5] * 7]])
-def test_a_history_that_cannot_be(history: Any, saved: tuple[Run, Any, Any]) -> None:
+@pytest.mark.parametrize("change", [{"epoch": 2}, {"epoch": 1.5}, {"train_loss": "NaN"}, {"colour": 1.0}], ids=str)
+def test_a_history_that_cannot_be(change: dict[str, Any], saved: tuple[Run, Any, Any]) -> None:
     run, _, previous = saved
-    run.at(2, 2)
-    with open(run.folder / PREVIOUS, "rb") as file:
-        header = read_header(file)
-    for name in "arrays", "sha256":
-        del header[name]
-    (run.folder / NAME).write_bytes(to_bytes(header, run.trainer.state() | {"history": np.array(history)}))
+    metrics = header(run.folder / NAME)["metrics"]
+    forge(run, {"metrics": metrics | {"epochs": [metrics["epochs"][0] | change, metrics["epochs"][1]]}})
     run.load()
     assert run.content() == previous
 
@@ -250,24 +277,51 @@ def test_a_history_that_cannot_be(history: Any, saved: tuple[Run, Any, Any]) -> 
 def test_nothing_is_read_that_is_larger_than_this_network(saved: tuple[Run, Any, Any]) -> None:
     """A sparse file of a terabyte, whose header tells its size truly."""
     run, *_ = saved
-    arrays = run.trainer.state() | {"history": np.empty((2, 7))}
-    described = {name: [array.dtype.str, *array.shape] for name, array in arrays.items()}
-    forge(run, arrays=described | {"m": ["<f4", 1 << 38]})
+    size = sum(array.nbytes for array in run.trainer.state().values())
+    content = (run.folder / NAME).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    (run.folder / NAME).write_bytes(content[: 8 + length])
     os.truncate(run.folder / NAME, 1 << 40)
-    (run.folder / PREVIOUS).write_bytes(MAGIC + bytes(32) + (LONGEST_HEADER + 1).to_bytes(4, "little"))
+    (run.folder / PREVIOUS).write_bytes((MAX_JSON_BYTES + 1).to_bytes(8, "little"))
     os.truncate(run.folder / PREVIOUS, 1 << 40)
     tracemalloc.start()
     try:
-        with pytest.raises(ScratchnetError, match=rf"network needs \d+; {PREVIOUS} has a header of 65537 bytes\)"):
+        with pytest.raises(ScratchnetError, match=rf"more than {size:,}; {PREVIOUS}: it is no safetensors file"):
             run.load()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 4 * sum(array.nbytes for array in arrays.values()) + (1 << 20)
+    assert peak < 4 * size + (1 << 20)
 
 
 def test_arrays_of_another_network_are_refused(saved: tuple[Run, Any, Any]) -> None:
+    run, _, previous = saved
+    checkpoint, arrays = read_tensors(run.folder / NAME, Checkpoint)
+    state = arrays["parameters"]
+    for other in (
+        {"parameters": state[:-1]}, {"parameters": state.astype(np.float64)}, {"parameters": state[None]},
+        {"more": state[:1]}, {"parameters": state.view(np.int32)},
+    ):  # fmt: skip
+        (run.folder / NAME).write_bytes(artifacts.tensors(checkpoint, arrays | other))
+        run.load()
+        assert run.content() == previous
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(run: Run) -> None:
+    (run.folder / NAME).write_bytes(b"scratchnet checkpoint 1\n" + bytes(1000))
+    with pytest.raises(ScratchnetError) as caught:
+        run.load()
+    assert str(caught.value) == (
+        f"cannot resume, as no checkpoint in {run.folder} is usable ({NAME}: it is no safetensors file, and this "
+        "version of scratchnet reads no other): remove them to start from the beginning, or choose another folder "
+        "with --output"
+    )
+
+
+@pytest.mark.parametrize(("setting", "value"), [("data_digest", "3f2a"), ("training_images", 91), ("data", "faces")])
+def test_a_run_on_other_data_is_refused(setting: str, value: Any, saved: tuple[Run, Any, Any]) -> None:
     run, *_ = saved
-    like = {"parameters": np.zeros(3, np.float32)}
-    with open(run.folder / NAME, "rb") as file, pytest.raises(Damaged, match="where this run's network needs 12"):
-        read_arrays(file, read_header(file), like)
+    run.result.settings = replace(run.result.settings, **{setting: value})
+    difference = rf"{setting.replace('_', ' ')} {value} \(.*\)"
+    with pytest.raises(ScratchnetError, match=rf"settings .* differ: {difference}; give the same"):
+        run.load()

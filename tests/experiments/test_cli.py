@@ -16,7 +16,7 @@ from tests.experiments.conftest import BROKEN_CUPY, Train, broken_cupy, command
 
 Main = Callable[..., subprocess.CompletedProcess[str]]
 ONE_EPOCH = "--data", "digits", "--device", "cpu", "--workers", 1, "--epochs", 1
-METRICS = {"recipe", "head", "temperature", "seed", "device", "dataset", "versions", "epochs", "final"}
+METRICS = {"settings", "versions", "epochs", "final"}
 EPOCH = {"epoch", "seconds", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_accuracy_sampled"}
 FIGURES = {"accuracy", "precision", "recall", "f1"}
 FINAL = FIGURES | {f"{name}_sampled" for name in FIGURES} | {"expected_sampled_accuracy"}
@@ -76,12 +76,12 @@ def test_run_shows_a_bar_per_epoch(finished: tuple[Path, Any]) -> None:
 def test_files_are_in_the_default_folder(finished: tuple[Path, Any]) -> None:
     folder, _ = finished
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert set(metrics) >= METRICS
+    assert set(metrics) == METRICS
     assert [set(epoch) for epoch in metrics["epochs"]] == [EPOCH, EPOCH]
     assert set(metrics["final"]) == FINAL
     settings = {"recipe": "same-padding", "head": "gumbel", "temperature": 0.5, "seed": 3, "device": "cpu"}
-    assert metrics | settings | {"dataset": "digits"} == metrics
-    assert {path.suffix for path in folder.glob("[!.]*")} == {".json", ".csv", ".npz", ".png", ".scratchnet"}
+    assert metrics["settings"] | settings | {"data": "digits"} == metrics["settings"]
+    assert {path.suffix for path in folder.glob("[!.]*")} == {".json", ".csv", ".safetensors", ".png", ".scratchnet"}
 
 
 def test_quiet_prints_the_final_block_alone(train: Train, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_quiet_prints_the_final_block_alone(train: Train, tmp_path: Path) -> Non
         "digits:", "after", "argmax", "noise", "noise", "The", "Files:"
     ]  # fmt: skip
     assert "valid-padding, gumbel, temperature anneal, seed 0, cpu" in done.stdout
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert (metrics["recipe"], metrics["temperature"]) == ("valid-padding", "anneal")
+    settings = json.loads((tmp_path / "out" / "metrics.json").read_text())["settings"]
+    assert (settings["recipe"], settings["temperature"]) == ("valid-padding", "anneal")
 
 
 def test_cupy_is_imported_only_when_asked_for(finished: tuple[Path, Any], train: Train, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_help_names_every_option(train: Train) -> None:
     assert set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE)) == {
         "--recipe", "--head", "--temperature", "--epochs", "--batch-size", "--learning-rate", "--seed", "--device",
         "--precision", "--workers", "--data", "--output", "--quiet", "--compare", "--seeds", "--temperature-study",
-        "--jobs", "--backend",
+        "--jobs", "--backend", "--heads",
         "--checkpoint-every", "--resume",
     }  # fmt: skip
 

@@ -9,6 +9,9 @@ import pytest
 
 from scratchnet.experiments import configure
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
+from tests.training.problem import dataset
+
+DATASET = dataset()
 
 
 def test_output_is_named_after_recipe_head_and_seed() -> None:
@@ -30,7 +33,7 @@ def test_output_is_named_after_recipe_head_and_seed() -> None:
         ({"precision": "half"}, "precision is 'half' where 'fp32' or 'tf32' is wanted"),
         ({"device": "cpu", "precision": "fp32"}, "device 'cpu' has none: leave precision out"),
         ({"device": "gpu", "workers": 2}, "device 'gpu' takes one: leave workers out"),
-        ({"seed": -1}, "seed is -1 where an integer from 0 to 9223372036854775807 is wanted"),
+        ({"seed": -1}, "seed is -1 where an integer from 0 to 2^63 - 1 is wanted"),
         ({"seed": 2**63}, "seed is 9223372036854775808 where"),
         ({"seed": 0.5}, "seed is 0.5 where"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0 where a positive, finite number is wanted"),
@@ -49,8 +52,8 @@ def test_impossible_setting_is_named(settings: dict[str, Any], message: str) -> 
 
 
 def test_heads() -> None:
-    assert type(configure().make_head()) is SoftmaxCrossEntropy
-    gumbel = configure("valid-padding", "gumbel", seed=5).make_head()
+    assert type(configure().settings.make_head(DATASET)) is SoftmaxCrossEntropy
+    gumbel = configure("valid-padding", "gumbel", seed=5).settings.make_head(DATASET)
     assert isinstance(gumbel, GumbelSoftmaxCrossEntropy)
     assert gumbel.seed == 5
     assert gumbel.temperature_at(10_000) == 1.0
@@ -60,7 +63,7 @@ def test_heads() -> None:
     ("step", "temperature"), [(0, 1.0), (1000, np.exp(-0.1)), (6931, np.exp(-0.6931)), (6932, 0.5)]
 )
 def test_annealed_temperature(step: int, temperature: float) -> None:
-    head = configure(head="gumbel", temperature="anneal").make_head()
+    head = configure(head="gumbel", temperature="anneal").settings.make_head(DATASET)
     assert isinstance(head, GumbelSoftmaxCrossEntropy)
     assert head.temperature_at(step) == pytest.approx(temperature, rel=1e-12)
 
@@ -69,9 +72,33 @@ def test_departures_from_the_report() -> None:
     config = configure(
         "valid-padding", "gumbel", epochs=3, batch_size=64, learning_rate=1e-2, temperature="anneal", seed=4
     )
-    assert config.departures() == [
+    assert config.settings.departures() == [
         "epochs 3 (30)",
         "batch size 64 (32)",
         "learning rate 0.01 (0.001)",
         "temperature anneal (1.0)",
     ]
+
+
+def test_a_head_is_given_what_its_constructor_takes(third_head: str) -> None:
+    settings = configure(head=third_head).settings
+    assert (settings.temperature, settings.epochs, settings.report) == (None, 10, None)
+    assert settings.departures() == []
+    head = settings.make_head(DATASET)
+    assert head.classes == DATASET.num_classes
+    assert head.superclasses is DATASET.superclasses
+
+
+def test_a_temperature_is_refused_for_every_head_without_one(third_head: str) -> None:
+    with pytest.raises(ValueError, match=r"no meaning with head 'third': leave it out, or choose head 'gumbel'$"):
+        configure(head=third_head, temperature=0.5)
+
+
+def test_an_unknown_setting_is_an_error() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        configure(colour="red")
+
+
+def test_what_is_none_is_as_in_the_report() -> None:
+    nothing = dict.fromkeys(["temperature", "seed", "epochs", "batch_size", "learning_rate", "device", "data"])
+    assert configure("valid-padding", "gumbel", **nothing) == configure("valid-padding", "gumbel")

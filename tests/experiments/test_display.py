@@ -1,18 +1,26 @@
 """The final figures in print: ours, and the report's where they mean the same."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from scratchnet.experiments import Result, configure
+from scratchnet.experiments import RECIPES, Result
+from scratchnet.experiments.config import Settings
 from scratchnet.experiments.display import final_block
-from scratchnet.experiments.result import Final
+
+FOLDER = Path("there")
+FINAL = {
+    "accuracy": 0.41234, "precision": 0.42, "recall": 0.43, "f1": 0.44, "accuracy_sampled": 0.31,
+    "precision_sampled": 0.32, "recall_sampled": 0.33, "f1_sampled": 0.34, "expected_sampled_accuracy": 0.30999,
+}  # fmt: skip
 
 
-def result_of(recipe: str, head: str, dataset: str) -> Result:
-    final = Final(0.41234, 0.42, 0.43, 0.44, 0.31, 0.32, 0.33, 0.34, 0.30999)
-    temperature = configure(recipe, head).temperature
-    return Result(recipe, head, temperature, 0, "cpu", dataset, 64, 1e-3, 1, versions={}, final=final)
+def result_of(recipe: str, head: str, data: str, **settings: int) -> Result:
+    found = replace(Settings.of_report(recipe, head), device="cpu", data=data, **settings)  # type: ignore[arg-type]
+    result = Result(found, versions={})
+    result.final = FINAL
+    return result
 
 
 def lines_of(text: str) -> list[str]:
@@ -21,7 +29,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def test_all_our_figures_are_shown() -> None:
-    assert lines_of(final_block(result_of("same-padding", "softmax", "cifar100"), configure()))[:5] == [
+    assert lines_of(final_block(result_of("same-padding", "softmax", "cifar100"), FOLDER))[:5] == [
         "cifar100: same-padding, softmax, seed 0, cpu",
         "after 10 epochs accuracy precision recall F1",
         "argmax 0.4123 0.4200 0.4300 0.4400",
@@ -40,18 +48,30 @@ def test_all_our_figures_are_shown() -> None:
     ],
 )
 def test_report_stands_beside_ours_on_cifar100_only(recipe: str, head: str, row: str) -> None:
-    config = configure(recipe, head)
-    assert row in lines_of(final_block(result_of(recipe, head, "cifar100"), config))
-    digits = final_block(result_of(recipe, head, "digits"), config)
+    assert row in lines_of(final_block(result_of(recipe, head, "cifar100"), FOLDER))
+    digits = final_block(result_of(recipe, head, "digits"), FOLDER)
     assert "0.4152" not in digits
     assert row.split()[-1] not in digits
     assert "The reports' figures are of cifar100 and cannot be compared with those of digits." in digits
 
 
 def test_settings_that_differ_from_the_report_are_named() -> None:
-    result = result_of("same-padding", "softmax", "cifar100")
-    assert "Settings as in the report." in final_block(result, configure())
-    changed = final_block(result, configure(epochs=2, batch_size=32))
+    asked = "same-padding", "softmax", "cifar100"
+    assert "Settings as in the report." in final_block(result_of(*asked), FOLDER)
+    changed = final_block(result_of(*asked, epochs=2, batch_size=32), FOLDER)
     assert "Unlike the report: epochs 2 (10), batch size 32 (64)." in changed
     assert "after 2 epochs" in changed
-    assert "after 1 epoch " in final_block(result, replace(configure(), epochs=1))
+    assert "after 1 epoch " in final_block(result_of(*asked, epochs=1), FOLDER)
+
+
+def test_a_head_without_a_report_has_its_figures_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "same-padding", replace(RECIPES["same-padding"], reports={}))
+    lines = lines_of(final_block(result_of("same-padding", "gumbel", "cifar100"), FOLDER))
+    assert lines[1:] == [
+        "after 10 epochs accuracy precision recall F1",
+        "argmax 0.4123 0.4200 0.4300 0.4400",
+        "noise on, sampled 0.3100 0.3200 0.3300 0.3400",
+        "noise on, expected 0.3100",
+        "No report has figures of the head gumbel with the recipe same-padding.",
+        "Files: there",
+    ]

@@ -55,10 +55,10 @@ def test_relu_follows_every_layer_with_parameters_but_the_last(name: str) -> Non
 def test_settings_are_those_of_the_report(
     recipe: str, head: str, epochs: int, batch_size: int, temperature: float | None
 ) -> None:
-    config = configure(recipe, head)
-    assert (config.epochs, config.batch_size, config.temperature) == (epochs, batch_size, temperature)
-    assert config.learning_rate == 1e-3
-    assert config.departures() == []
+    settings = configure(recipe, head).settings
+    assert (settings.epochs, settings.batch_size, settings.temperature) == (epochs, batch_size, temperature)
+    assert settings.learning_rate == 1e-3
+    assert settings.departures() == []
 
 
 @pytest.mark.parametrize("report", [report for recipe in RECIPES.values() for report in recipe.reports.values()])

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntropy, Sequential
 from scratchnet.data import Dataset, Split, load_dataset
@@ -61,8 +61,8 @@ def bits(folder: Path) -> dict[str, Any]:
     for epoch in metrics["epochs"]:
         assert epoch.pop("seconds") > 0
     for name in "weights", "predictions":
-        with np.load(folder / f"{name}.npz") as arrays:
-            metrics[name] = {key: array.tobytes() for key, array in arrays.items()}
+        arrays = load_file(folder / f"{name}.safetensors")
+        metrics[name] = {key: array.tobytes() for key, array in arrays.items()}
     history = (folder / "history.csv").read_text().splitlines()
     metrics["history"] = [[cell for place, cell in enumerate(line.split(",")) if place != 2] for line in history]
     return metrics | {"confusion": (folder / "confusion.csv").read_text()}
@@ -164,7 +164,7 @@ def test_a_finished_run_is_evaluated_again_and_may_have_more_epochs(
 ) -> None:
     resume(tmp_path, epochs=2, checkpoint_every=1)
     shorter = bits(tmp_path)
-    for name in "weights.npz", "predictions.npz", "metrics.json":
+    for name in "weights.safetensors", "predictions.safetensors", "metrics.json":
         (tmp_path / name).unlink()
     observer = Stop(after=1, how=AssertionError("a step"))
     assert resume(tmp_path, observer=observer, epochs=2).final is not None
@@ -207,7 +207,7 @@ def test_a_finished_run_is_replaced_with_its_checkpoints(tmp_path: Path) -> None
 
 
 def test_only_one_run_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
-    for name in ".scratchnet-123-weights.npz", ".mine-123":
+    for name in ".scratchnet-123-weights.safetensors", ".mine-123":
         (tmp_path / name).touch()
     refused = pytest.raises(ScratchnetError, match=f"another run is writing to {tmp_path}: wait")
     with artifacts.locked(tmp_path), refused:

@@ -5,25 +5,32 @@ import errno
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from scratchnet.backend import get_device
 from scratchnet.data import Dataset, load_dataset
 from scratchnet.errors import DataError, DeviceError, ScratchnetError, TrainingError
-from scratchnet.experiments import Config, Observer, configure, run, run_experiment
+from scratchnet.experiments import RECIPES, Config, Observer, configure, run, run_experiment
+from scratchnet.experiments.config import Settings
+from scratchnet.experiments.display import final_block
 from scratchnet.experiments.metrics import evaluate
-from scratchnet.experiments.result import Epoch
+from scratchnet.experiments.reading import read_tensors
+from scratchnet.experiments.result import Epoch, Result
 from scratchnet.layers import Sequential
+from tests.experiments.report import made
 
 DIGITS: dict[str, Any] = {"data": "digits", "device": "cpu", "workers": 1, "epochs": 1}
-EVERY_EPOCH = [".lock", "checkpoint.scratchnet", "confusion.csv", "history.csv", "metrics.json", "weights.npz"]
-FILES = sorted([*EVERY_EPOCH, "checkpoint.previous.scratchnet", "confusion.png", "curves.png", "predictions.npz"])
+EVERY_EPOCH = [".lock", "checkpoint.scratchnet", "confusion.csv", "history.csv", "metrics.json", "weights.safetensors"]
+AT_THE_END = ["confusion.png", "curves.png", "predictions.safetensors"]
+FILES = sorted([*EVERY_EPOCH, *AT_THE_END, "checkpoint.previous.scratchnet"])
+OF_DIGITS = made.result(classes=10).files()["metrics.json"]
 
 
 class Recorder(Observer):
@@ -87,10 +94,10 @@ def test_result_is_complete_and_plausible(result: run.Result) -> None:
     assert [epoch.epoch for epoch in result.epochs] == [1, 2]
     last, final = result.epochs[-1], result.final
     assert final is not None
-    assert all(0 <= value <= 1 for value in asdict(final).values())
-    assert (final.accuracy, final.accuracy_sampled) == (last.test_accuracy, last.test_accuracy_sampled)
-    assert final.accuracy > 0.8 > 0.2 > result.epochs[0].seconds / 100
-    assert final.expected_sampled_accuracy < final.accuracy
+    assert all(0 <= value <= 1 for value in final.values())
+    assert (final["accuracy"], final["accuracy_sampled"]) == (last.test_accuracy, last.test_accuracy_sampled)
+    assert final["accuracy"] > 0.8 > 0.2 > result.epochs[0].seconds / 100
+    assert final["expected_sampled_accuracy"] < final["accuracy"]
     assert {"python", "scratchnet", "numpy", "blas", "scikit-learn", "platform"} == set(result.versions)
 
 
@@ -105,10 +112,11 @@ def test_history_csv_has_a_row_for_each_epoch(config: Config, result: run.Result
 
 def test_weights_and_confusion_are_those_of_the_last_epoch(config: Config, result: run.Result) -> None:
     data = load_dataset("digits").test
-    network = config.recipe.network(10)
+    network = RECIPES[config.settings.recipe].network(10)
     network.build((32, 32, 3), seed=1)
-    with np.load(config.output / "weights.npz") as weights:
-        network.set_weights(weights)
+    settings, weights = read_tensors(config.output / "weights.safetensors", Settings)
+    assert settings == result.settings
+    network.set_weights(weights)
     logits = network.forward((data.images / 255).astype(np.float32))
     evaluation = evaluate(logits, data.labels, np.zeros_like(logits))
     assert evaluation.loss == pytest.approx(result.epochs[-1].test_loss, rel=1e-4)
@@ -134,8 +142,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_finished_epochs(tmp_pat
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["epochs"] == [asdict(recorder.epochs[0])]
     assert metrics["final"] is None
-    with np.load(tmp_path / "weights.npz") as weights:
-        assert all(np.isfinite(array).all() for array in weights.values())
+    assert all(np.isfinite(array).all() for array in load_file(tmp_path / "weights.safetensors").values())
 
 
 def test_failed_run_keeps_an_earlier_run_in_the_same_folder(tmp_path: Path) -> None:
@@ -193,7 +200,7 @@ def test_disk_that_is_full_after_some_files_does_not_mix_two_epochs(
 
 
 def test_run_on_other_data_does_not_replace_a_run(tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text('{"dataset": "cifar100"}')
+    (tmp_path / "metrics.json").write_bytes(made.result().files()["metrics.json"])
     recorder, before = Recorder(), snapshot(tmp_path)
     with pytest.raises(ScratchnetError) as caught:
         run_experiment(configure(**DIGITS, output=tmp_path), recorder)
@@ -205,7 +212,7 @@ def test_run_on_other_data_does_not_replace_a_run(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]", b"{}", b"3", b'{"dataset": "digits"}'])
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]", b"{}", b"3", OF_DIGITS])
 def test_only_the_files_of_a_run_on_other_data_are_protected(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "metrics.json").write_bytes(content)
@@ -216,6 +223,43 @@ def test_nothing_is_created_for_data_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         run_experiment(configure(data=str(tmp_path / "nowhere"), device="cpu", output=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_data_without_a_test_split_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    untested: Any = replace(load_dataset("digits"), test=None)  # type: ignore[arg-type]
+    monkeypatch.setattr(run, "load_dataset", lambda *arguments, **options: untested)
+    with pytest.raises(DataError, match=r"digits has no test split, .* is evaluated: name other data with --data"):
+        run_experiment(configure(**DIGITS, output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True, eq=False)
+class Known(Dataset):
+    """A data set that knows its content."""
+
+    digest: str = ""
+
+
+def test_a_run_names_the_data_it_saw_and_goes_on_with_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(digest: str) -> None:
+        dataset = Known(**vars(load_dataset("digits")) | {"digest": digest})
+        monkeypatch.setattr(run, "load_dataset", lambda *arguments, **options: dataset)
+
+    known("3f2a")
+    result = run_experiment(configure(**DIGITS, output=tmp_path))
+    assert result.settings.data_digest == "3f2a"
+    assert result.settings.training_images == 1442
+    assert Result.read(tmp_path).settings == result.settings
+    known("77b0")
+    with pytest.raises(ScratchnetError, match=r"whose settings .* differ: data digest 77b0 \(3f2a\); give the same"):
+        run_experiment(configure(**DIGITS | {"epochs": 2}, output=tmp_path, resume=True))
+
+
+def test_a_head_without_a_report_can_be_trained(tmp_path: Path, third_head: str) -> None:
+    result = run_experiment(configure(head=third_head, **DIGITS, output=tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted([*EVERY_EPOCH, *AT_THE_END])
+    assert Result.read(tmp_path).settings == result.settings
+    assert "No report has figures of the head third" in final_block(result, tmp_path)
 
 
 def test_folder_is_checked_before_training(tmp_path: Path) -> None:
@@ -230,7 +274,7 @@ def test_sampled_predictions_depend_on_seed_and_epoch() -> None:
     logits, labels = np.zeros((1000, 10), np.float32), np.zeros(1000, int)
 
     def accuracy(seed: int, epoch: int) -> float:
-        return run._evaluate(logits, labels, seed, epoch).figures.accuracy_sampled
+        return run._evaluate(logits, labels, seed, epoch).figures["accuracy_sampled"]
 
     assert accuracy(0, 1) == accuracy(0, 1)
     assert len({accuracy(0, 1), accuracy(0, 2), accuracy(1, 1), accuracy(1, 2)}) > 2
@@ -277,7 +321,7 @@ def test_without_matplotlib_a_note_names_the_extra(
     assert run_experiment(configure(**DIGITS, output=tmp_path), recorder).final is not None
     assert len(recorder.notes) == 1
     assert "pip install scratchnet[plot]" in recorder.notes[0]
-    assert sorted(os.listdir(tmp_path)) == sorted([*EVERY_EPOCH, "predictions.npz"])
+    assert sorted(os.listdir(tmp_path)) == sorted([*EVERY_EPOCH, "predictions.safetensors"])
 
 
 @pytest.mark.slow
@@ -285,7 +329,7 @@ def test_one_epoch_of_the_first_report_on_cifar100(tmp_path: Path) -> None:
     if "SCRATCHNET_DATA" not in os.environ:
         pytest.skip("SCRATCHNET_DATA does not say where CIFAR-100 is")
     result = run_experiment(configure(data="cifar100", device="cpu", epochs=1, output=tmp_path))
-    assert result.dataset == "cifar100"
+    assert result.settings.data == "cifar100"
     assert 0.20 < result.epochs[0].test_accuracy < 0.32  # the report: 0.2280
     assert 3.0 < result.epochs[0].test_loss < 3.4  # the report: 3.1932
     assert np.loadtxt(tmp_path / "confusion.csv", delimiter=",").shape == (100, 100)
@@ -295,6 +339,6 @@ def test_one_epoch_of_the_first_report_on_cifar100(tmp_path: Path) -> None:
 def test_device_auto_takes_the_gpu_with_one_worker(tmp_path: Path) -> None:
     on_gpu = run_experiment(configure(**DIGITS | {"device": "auto", "workers": 2}, output=tmp_path / "gpu"))
     on_cpu = run_experiment(configure(**DIGITS, output=tmp_path / "cpu"))
-    assert (on_gpu.device, on_gpu.workers) == ("gpu", 1)
+    assert (on_gpu.settings.device, on_gpu.settings.workers) == ("gpu", 1)
     assert set(on_gpu.versions) == {*on_cpu.versions, "cupy"}
     assert on_gpu.epochs[0].train_loss == pytest.approx(on_cpu.epochs[0].train_loss, rel=0.02)

@@ -1,9 +1,9 @@
-import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +11,13 @@ import pytest
 
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments.config import Config, configure
+from scratchnet.experiments.recipes import RECIPES
 from scratchnet.experiments.result import Result
 from scratchnet.experiments.run import run_experiment
 from scratchnet.experiments.study import plan, run_study
 from tests.experiments.conftest import Train, command
 
 SETTINGS = {"data": "digits", "device": "cpu", "epochs": 1, "workers": 1, "batch_size": 256}
-
-MEASURED = json.dumps(
-    {
-        "times": [
-            {"head": head, "classes": 10, "batch_size": 64, "milliseconds": time, "low": time, "high": time}
-            for head, time in (("softmax", 1.0), ("gumbel", 3.0))
-        ],
-        "shares": [],
-    }
-)
 
 
 def pair(folder: Path) -> list[Config]:
@@ -41,20 +32,35 @@ def same(first: Result, second: Result) -> bool:
 
 def test_the_plan_has_every_case_once(tmp_path: Path) -> None:
     configs = plan(["same-padding", "valid-padding"], [0, 1, 2], tmp_path, temperature_study="same-padding")
-    cases = [(config.recipe.name, config.head, config.temperature, config.seed) for config in configs]
+    cases = [(of.recipe, of.head, of.temperature, of.seed) for of in (config.settings for config in configs)]
     assert len(cases) == len(set(cases)) == 2 * 2 * 3 + 4 * 3
     assert {temperature for recipe, _, temperature, _ in cases if recipe == "same-padding"} == {
         None, 0.1, 0.5, 1.0, 2.0, "anneal",
     }  # fmt: skip
     assert {temperature for recipe, _, temperature, _ in cases if recipe == "valid-padding"} == {None, 1.0}
-    assert {config.epochs for config in configs if config.recipe.name == "valid-padding"} == {10, 30}
+    assert {config.settings.epochs for config in configs if config.settings.recipe == "valid-padding"} == {10, 30}
     assert len({config.output for config in configs}) == len(configs)
+
+
+def test_the_plan_compares_softmax_with_the_heads_that_are_given(tmp_path: Path, third_head: str) -> None:
+    configs = plan(["same-padding"], [0], tmp_path, heads=[third_head, "softmax"])
+    assert [config.settings.head for config in configs] == ["softmax", third_head]
+    configs = plan(["same-padding"], [0], tmp_path, heads=["gumbel", third_head], temperature_study="same-padding")
+    tempered = [config.settings.temperature for config in configs if config.settings.head == "gumbel"]
+    assert tempered == [0.5, 0.1, 1.0, 2.0, "anneal"]
+    assert [config.settings.head for config in configs if config.settings.head != "gumbel"] == ["softmax", third_head]
+
+
+def test_all_heads_of_a_recipe_without_reports_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "same-padding", replace(RECIPES["same-padding"], reports={}))
+    configs = plan(["same-padding"], [0], tmp_path)
+    assert [(config.settings.head, config.settings.epochs) for config in configs] == [("softmax", 10), ("gumbel", 10)]
 
 
 def test_a_study_gives_what_single_runs_give_and_does_no_run_twice(tmp_path: Path) -> None:
     configs = pair(tmp_path)
     results = run_study(configs, jobs=2)
-    assert [result.head for result in results] == ["softmax", "gumbel"]
+    assert [result.settings.head for result in results] == ["softmax", "gumbel"]
     alone = configure("valid-padding", "gumbel", output=tmp_path / "alone", **SETTINGS)
     assert same(results[1], run_experiment(alone))
     written = [(config.output / "metrics.json").stat().st_mtime_ns for config in configs]
@@ -68,7 +74,7 @@ def test_a_study_gives_what_single_runs_give_and_does_no_run_twice(tmp_path: Pat
 def test_a_finished_run_with_other_settings_is_not_replaced(tmp_path: Path) -> None:
     config = configure("valid-padding", output=tmp_path / "runs" / "valid-padding-softmax-seed0", **SETTINGS)
     run_experiment(config)
-    with pytest.raises(ScratchnetError, match="batch size 256 where this study wants 128: choose another folder"):
+    with pytest.raises(ScratchnetError, match=r"differ from this study's: batch size 128 \(256\); choose"):
         run_study(plan(["valid-padding"], [0], tmp_path, **SETTINGS | {"batch_size": 128}))
 
 
@@ -77,6 +83,10 @@ def test_one_data_set_for_all(tmp_path: Path) -> None:
     path = configs[0].output / "metrics.json"
     path.write_text(path.read_text().replace('"digits"', '"cifar100"'))
     with pytest.raises(ScratchnetError, match="are on cifar100 and digits: name one data set"):
+        run_study(configs)
+    text = path.read_text().replace('"cifar100"', '"digits"')
+    path.write_text(text.replace('"data_digest": ""', '"data_digest": "3f"'))
+    with pytest.raises(ScratchnetError, match="are on digits and digits 3f: name one data set"):
         run_study(configs)
 
 
@@ -93,6 +103,9 @@ def test_a_failing_run_stops_no_other(tmp_path: Path) -> None:
     ("wrong", "sentence"),
     [
         (["--seeds", 2], "--seeds has no meaning without --compare"),
+        (["--heads", "gumbel"], "--heads has no meaning without --compare"),
+        (["--compare", "--heads", "sigmoid"], "argument --heads: invalid choice: 'sigmoid'"),
+        (["--compare", "--temperature", 1], "--temperature has no meaning with --compare"),
         (["--compare", "--head", "gumbel"], "--head has no meaning with --compare"),
         (["--recipe", "all"], "recipe is 'all'"),
         (["--compare", "--seeds", 0], "seeds is 0"),
@@ -123,8 +136,6 @@ def test_an_interrupted_study_goes_on(how: signal.Signals, tmp_path: Path) -> No
     study = subprocess.Popen(
         arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "head_cost.json").write_text(MEASURED)  # which takes 20 seconds
     folders = [tmp_path / "s" / "runs" / f"valid-padding-{head}-seed0" for head in ("softmax", "gumbel")]
     while not all((folder / "history.csv").exists() for folder in folders):
         assert study.poll() is None
@@ -150,7 +161,7 @@ def test_a_local_dask_cluster_does_the_runs(tmp_path: Path) -> None:
         "from scratchnet.experiments.study import plan, run_study\n"
         "if __name__ == '__main__':\n"
         f"    configs = plan(['valid-padding'], [0], Path({str(tmp_path)!r}), **{SETTINGS!r})\n"
-        "    assert [result.head for result in run_study(configs, backend='dask')] == ['softmax', 'gumbel']\n"
+        "    assert [result.settings.head for result in run_study(configs, backend='dask')] == ['softmax', 'gumbel']\n"
     )
     done = subprocess.run([os.sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr

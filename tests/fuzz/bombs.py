@@ -3,32 +3,34 @@
 All are read in one process, which may take no more address space than LIMIT beyond what it has at the start.
 """
 
-import io
 import json
+import re
 import struct
 import tarfile
 import tempfile
 import tracemalloc
-import warnings
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
+
+import msgspec
+import numpy as np
 
 from scratchnet.data import archive, unpickle
 from scratchnet.data.cifar100 import read_cifar100
-from scratchnet.data.unpickle import load_pickle
 from scratchnet.errors import ScratchnetError
-from scratchnet.experiments.reading import read_npz
-from scratchnet.experiments.result import Result
+from scratchnet.experiments.checkpoint import Checkpoint
+from scratchnet.experiments.reading import read_tensors
+from scratchnet.experiments.result import Names, Result
 from tests.data.synthetic import binary_files, tar_bytes
 from tests.fuzz.mutations import sealed
 from tests.fuzz.readers import all_readers
 
 LIMIT = 1 << 30
 MIB = 1 << 20
-LARGEST, READS = 16 * MIB, 150_000  # for archive.MAX_BYTES and unpickle.MAX_READS, so that no bomb is slow to go off
+LARGEST, OPCODES = 16 * MIB, 150_000  # for archive.MAX_BYTES and unpickle.MAX_OPCODES: no bomb is to be slow
 READERS = {reader.name: reader for reader in all_readers()}
 CHECKPOINT = READERS["checkpoint"]
 
@@ -61,40 +63,29 @@ def pickled(opcodes: bytes, key: bytes = b"data") -> bytes:
     return b"\x80\x02}U" + bytes([len(key)]) + key + opcodes + b"s."
 
 
-def npy(header: bytes, content: bytes = b"") -> bytes:
-    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + content
+def framed(header: bytes, content: bytes = b"", length: int | None = None) -> bytes:
+    """A safetensors file with this header."""
+    return struct.pack("<Q", len(header) if length is None else length) + header + content
 
 
-def npz(*members: tuple[str, bytes], kind: int = zipfile.ZIP_STORED) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", kind) as archive, warnings.catch_warnings(action="ignore"):
-        for name, content in members:
-            archive.writestr(name, content)
-    return file.getvalue()
+def tensor(shape: object, dtype: str = "F32", end: int = 8, names: int = 1) -> bytes:
+    """One with a right record of names, and tensors of the same eight bytes that say something else of themselves."""
+    sealing = sealed(b'{"classes": [], "superclasses": []}', {"a": np.zeros(2, np.float32)})
+    header = sealing[8 : 8 + int.from_bytes(sealing[:8], "little")]
+    told = json.dumps({"dtype": dtype, "shape": shape, "data_offsets": [0, end]}).encode()
+    tensors = b",".join(b'"%d":%s' % (number, told) for number in range(names))
+    return framed(re.sub(rb'"a":\{[^}]*\}', tensors, header), bytes(end if end < 2 * MIB else 8))
 
 
-def shaped(shape: object, dtype: str = "<f4", content: bytes = bytes(8)) -> bytes:
-    header = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode() + b"\n"
-    return npz(("a.npy", npy(header, content)))
-
-
-def overlapping(entries: int) -> bytes:
-    """An npz of arrays of which each holds all the arrays after it, and the last a megabyte."""
-    data, directory = bytes(MIB), []
-    for number in range(entries):
-        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(data)},)}}\n".encode()
-        archive = npz((f"{number}.npy", npy(header, data)))
-        start = archive.rindex(b"PK\1\2")
-        data = archive[:start]
-        directory.append((archive[start : archive.rindex(b"PK\5\6")], len(data)))
-    central = b"".join(entry[:42] + struct.pack("<I", len(data) - size) + entry[46:] for entry, size in directory)
-    return data + central + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, entries, entries, len(central), len(data), 0)
-
-
-def header(**changes: object) -> bytes:
-    seed = CHECKPOINT.seeds[0]
-    content = json.loads(seed[seed.index(b"{") : seed.rindex(b'"}') + 2])
-    return sealed(json.dumps(content | changes).encode())
+def header(**changes: Any) -> bytes:
+    """A checkpoint whose record has these changes, in the metrics where it is of them."""
+    path, content = CHECKPOINT.file, CHECKPOINT.seeds[0]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / path).write_bytes(content)
+        checkpoint, arrays = read_tensors(Path(folder) / path, Checkpoint)
+    record = msgspec.to_builtins(checkpoint)
+    record["metrics"]["settings"] |= changes.pop("settings", {})
+    return sealed(json.dumps(record | changes).encode(), arrays)
 
 
 def nested(levels: int) -> list[object]:
@@ -133,7 +124,7 @@ PICKLES: Bombs = {
     "BINUNICODE": (lambda: pickled(b"X" + struct.pack("<I", 2**32 - 1)), MIB),
     "LONG_BINPUT": (lambda: pickled(b"Nr" + struct.pack("<I", 2**32 - 1)), MIB),
     "a line without end": (lambda: pickled(b"c" + b"a" * 10**7), MIB),
-    "many lists": (lambda: pickled(b"(" + b"]" * 2 * READS + b"l"), 12 * MIB),
+    "many lists": (lambda: pickled(b"(" + b"]" * 2 * OPCODES + b"l"), 12 * MIB),
     "a key of nested tuples": (lambda: b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.", 30 * MIB),
     "a type of lists that double": (
         lambda: pickled(b"]q\0" + b"](h\0h\0eq\0" * 60 + b"cnumpy\ndtype\nh\0\x85R"), MIB
@@ -151,20 +142,24 @@ PICKLES: Bombs = {
         lambda: pickled(b"X" + struct.pack("<I", 10 * MIB + 4) + bytes(10 * MIB) + b"\xf0\x9f\x98\x80"), 12 * MIB
     ),
 }  # fmt: skip
-EMPTY = b"{'descr': '<f4', 'fortran_order': False, 'shape': (0,)}\n"
 ARRAYS: Bombs = {
-    "npz of a huge shape": (lambda: shaped((10**6, 10**9)), MIB),
-    "npz of a shape beyond all integers": (lambda: shaped((10**30,)), MIB),
-    "npz of a negative shape": (lambda: shaped((-1, -2)), MIB),
-    "npz of long texts": (lambda: shaped((1,), "<U500000000"), MIB),
-    "npz of empty texts": (lambda: shaped((10**15,), "<U0", b""), MIB),
-    "npz with a nested header": (lambda: npz(("a.npy", npy(b"(" * 9000))), 8 * MIB),
-    "npz with a long header": (lambda: npz(("a.npy", npy(b"[" + b"0," * 30_000 + b"]"))), 8 * MIB),
-    "zip bomb": (lambda: npz(("a.npy", bytes(20 * MIB)), kind=zipfile.ZIP_DEFLATED), MIB),
-    "npz of overlapping arrays": (lambda: overlapping(60), 8 * MIB),
-    "npz of too many arrays": (lambda: npz(*((f"{number}.npy", b"") for number in range(1001))), 2 * MIB),
-    "npz with a name twice": (lambda: npz(*2 * [("a.npy", npy(EMPTY))]), MIB),
-}
+    "tensor of a huge shape": (lambda: tensor([10**6, 10**9]), MIB),
+    "tensor of a shape beyond all integers": (lambda: tensor([10**30]), MIB),
+    "tensor of a shape that overflows": (lambda: tensor([2**32, 2**32]), MIB),
+    "tensor of a negative shape": (lambda: tensor([-1, -2]), MIB),
+    "tensor of many dimensions": (lambda: tensor([1] * 100_000 + [2]), 8 * MIB),
+    "tensor of a terabyte": (lambda: tensor([2**38], end=2**40), MIB),
+    "tensor of a type that NumPy lacks": (lambda: tensor([4], "BF16"), MIB),
+    "safetensors with a huge header": (lambda: framed(b"{}", length=2**63), MIB),
+    "safetensors with a header that is not there": (lambda: framed(b"{}", length=4_000_000), 8 * MIB),
+    "safetensors with a nested header": (lambda: framed(b"[" * 10**6), 8 * MIB),
+    "safetensors with a header of many tensors": (
+        lambda: framed(b"{" + b",".join(b'"%d":{}' % number for number in range(300_000)) + b"}"), 196 * MIB
+    ),
+    "safetensors with a nested record": (lambda: sealed(b"[" * 10**6, {}), 16 * MIB),
+    "safetensors with a record of a million bytes": (lambda: sealed(b"[" + b"[{}]," * 200_000 + b"0]", {}), 16 * MIB),
+    "safetensors of overlapping tensors": (lambda: tensor([MIB], "U8", MIB, names=1000), 4 * MIB),
+}  # fmt: skip
 RESULTS: Bombs = {
     "nested JSON": (lambda: metrics(b"[" * 10**6), 8 * MIB),
     "nested JSON that ends": (lambda: metrics(b"[" * 10**6 + b"]" * 10**6), 8 * MIB),
@@ -173,24 +168,22 @@ RESULTS: Bombs = {
     "JSON with a number of many digits": (lambda: metrics(b"9" * 10**6), 8 * MIB),
     "JSON with a name of many letters": (lambda: b'{"epochs": [{"' + b"a" * 10**6 + b'": 1}]}', 16 * MIB),
 }
+MANY = {"epoch": 10**8, "steps": 1, "loss": 0.0, "correct": 0, "seconds": 0.0}
 CHECKPOINTS: Bombs = {
-    "checkpoint with a huge header": (lambda: sealed(b"{")[:-5] + b"\xff\xff\xff\xff", MIB),
-    "checkpoint of huge arrays": (lambda: header(arrays={"parameters": ["<f4", 10**15]}), MIB),
-    "checkpoint of many epochs": (
-        lambda: header(epochs=10**9, progress={"epoch": 10**8, "steps": 1, "loss": 0.0, "correct": 0, "seconds": 0.0}),
-        MIB,
-    ),
-    "checkpoint with a nested header": (lambda: sealed(b"[" * 60_000), 8 * MIB),
+    "checkpoint of an earlier version": (lambda: b"scratchnet checkpoint 1\n" + bytes(1000), MIB),
+    "checkpoint of huge arrays": (lambda: header() + bytes(8 * MIB), MIB),
+    "checkpoint of many epochs": (lambda: header(settings={"epochs": 10**9}, progress=MANY), MIB),
+    "checkpoint far into many epochs": (lambda: header(progress=MANY), MIB),
     "checkpoint with nested settings": (lambda: header(settings={"recipe": nested(900)}), MIB),
-    "checkpoint with settings of control characters": (lambda: header(settings={"recipe": "\x1b[2J\n"}), MIB),
+    "checkpoint with settings of control characters": (lambda: header(settings={"data": "\x1b[2J\n"}), MIB),
     "checkpoint with a nested progress": (lambda: header(progress={"epoch": nested(900)}), MIB),
 }
 
 
 GROUPS: list[tuple[str, Callable[[Path], object], Bombs]] = [
     ("a.tar", read_cifar100, ARCHIVES),
-    ("a", lambda path: load_pickle(path.read_bytes(), ("data",), "train"), PICKLES),
-    ("a.npz", read_npz, ARRAYS),
+    ("train", lambda path: read_cifar100(path.parent), PICKLES),
+    ("a.safetensors", lambda path: read_tensors(path, Names), ARRAYS),
     ("metrics.json", lambda path: Result.read(path.parent), RESULTS),
     (CHECKPOINT.file, lambda path: CHECKPOINT.read(path.parent), CHECKPOINTS),
 ]
@@ -203,7 +196,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT, used + LIMIT))
     tracemalloc.start()
     patch.object(archive, "MAX_BYTES", LARGEST).start()
-    patch.object(unpickle, "MAX_READS", READS).start()
+    patch.object(unpickle, "MAX_OPCODES", OPCODES).start()
     with tempfile.TemporaryDirectory() as folder:
         for file, read, bombs in GROUPS:
             path = Path(folder) / file

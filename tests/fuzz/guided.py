@@ -20,7 +20,7 @@ from pathlib import Path
 SECONDS = 10  # of the processor for one input; waiting for it is not counted
 MAX_MEMORY = 1024  # MiB of the process, which with NumPy and the fuzzer's own tables takes 150 to begin with
 MAX_BYTES = 1 << 16  # of an input
-INSTRUMENTED = "scratchnet.data", "scratchnet.experiments", "pickle", "tarfile", "gzip", "zipfile", "json"
+INSTRUMENTED = "scratchnet.data", "scratchnet.experiments", "pickle", "tarfile", "gzip", "safetensors"
 REPORT = "report.json"
 
 

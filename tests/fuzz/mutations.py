@@ -5,8 +5,13 @@ import random
 import re
 import struct
 import zlib
+from contextlib import suppress
 
-from scratchnet.experiments import checkpoint
+import msgspec
+import numpy as np
+import safetensors.numpy
+
+from scratchnet.experiments import artifacts
 
 NUMBERS = 0, 1, 2, 127, 128, 255, 256, 65535, 65536, 2**20, 2**31, 2**32, 10**12, 2**62, 2**63, 2**64
 TEXTS = (
@@ -73,28 +78,22 @@ def mend_gzip(data: bytes) -> bytes:
     return data[:end] + trailer + data[end + 8 :] if stream.eof else data
 
 
-def mend_npz(data: bytes) -> bytes:
-    mended = bytearray(data)
-    for entry in (match.start() for match in re.finditer(b"PK\1\2", data)):
-        if entry + 46 <= len(data):
-            size, start = struct.unpack_from("<I18xI", data, entry + 20)
-            if data[start : start + 4] == b"PK\3\4" and start + 30 <= len(data):
-                first = start + 30 + sum(struct.unpack_from("<HH", data, start + 26))
-                crc = struct.pack("<I", zlib.crc32(data[first : first + size]))
-                mended[entry + 16 : entry + 20] = mended[start + 14 : start + 18] = crc
-    return bytes(mended)
+def mend_tensors(data: bytes) -> bytes:
+    """With the right length of the header, and the right digests of the record and of the arrays, where they are."""
+    match = re.search(rb"\}\} *", data)  # ends the header, as the lines of the record are apart
+    if match is None:
+        return data
+    header, arrays = data[8 : match.end()], data[match.end() :]
+    header = header.ljust(-(-len(header) // 8) * 8)
+    data = len(header).to_bytes(8, "little") + header + arrays
+    with suppress(Exception):  # whatever msgspec and safetensors say of it
+        *_, text = msgspec.json.decode(header)["__metadata__"]["scratchnet"].split(" ", 2)
+        digests = hashlib.sha256(text.encode()).hexdigest(), artifacts.digest_of_arrays(safetensors.numpy.load(data))
+        data = re.sub(rb'"[0-9a-f]+ [0-9a-f]+ ', '"{} {} '.format(*digests).encode(), data, count=1)
+    return data
 
 
-def mend_checkpoint(data: bytes) -> bytes:
-    """With the right length of the header, which ends with the digest of the arrays, and both digests."""
-    start = len(checkpoint.MAGIC) + 36
-    found = re.search(rb'"sha256": "([^"]*)"}', data[start:])
-    if found is None:
-        return sealed(data[start:])
-    header, arrays = data[start : start + found.start(1)], data[start + found.end() :]
-    return sealed(header + hashlib.sha256(arrays).hexdigest().encode() + b'"}', arrays)
-
-
-def sealed(header: bytes, arrays: bytes = b"") -> bytes:
-    """A checkpoint with this header, whose own digest and length are right."""
-    return checkpoint.MAGIC + hashlib.sha256(header).digest() + struct.pack("<I", len(header)) + header + arrays
+def sealed(text: bytes, arrays: dict[str, np.ndarray]) -> bytes:
+    """What artifacts.tensors would write, were this the text of its record."""
+    seal = f"{hashlib.sha256(text).hexdigest()} {artifacts.digest_of_arrays(arrays)} {text.decode()}"
+    return safetensors.numpy.save(arrays, {"scratchnet": seal})

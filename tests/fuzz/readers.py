@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,17 +19,17 @@ import numpy as np
 from scratchnet import Dense, Sequential
 from scratchnet.data import cifar100
 from scratchnet.data.archive import read_archive
-from scratchnet.data.unpickle import load_pickle
 from scratchnet.errors import DataError, ScratchnetError
 from scratchnet.experiments import artifacts
 from scratchnet.experiments.checkpoint import NAME, Checkpoints
-from scratchnet.experiments.config import configure
-from scratchnet.experiments.reading import read_npz
-from scratchnet.experiments.result import Epoch, Final, Predictions, Result
+from scratchnet.experiments.config import Settings, configure
+from scratchnet.experiments.reading import read_tensors
+from scratchnet.experiments.result import FIGURES, METRICS, PREDICTIONS, Epoch, Names, Predictions, Result
 from scratchnet.training import Progress
 from tests.data.synthetic import PICKLES, binary_file, tar_bytes
-from tests.fuzz.mutations import mend_checkpoint, mend_gzip, mend_npz, mend_tar
+from tests.fuzz.mutations import mend_gzip, mend_tar, mend_tensors
 
+WEIGHTS = "weights.safetensors"
 IMAGES, CLASSES = 4, 2  # of the CIFAR-100 that is read here
 LONGEST_MESSAGE = 2_000
 CODECS = (
@@ -50,7 +50,7 @@ class Reader:
     file: str
     seeds: list[bytes]
     read: Callable[[Path], object]
-    documented: type[Exception]
+    documented: type[Exception] | tuple[type[Exception], ...]
     mend: Callable[[bytes], bytes] = bytes
     others: dict[str, bytes] = field(default_factory=dict)  # what else the folder must have
 
@@ -120,21 +120,21 @@ def all_readers() -> list[Reader]:
     files = {"train.bin": b"0123456789" * 60, "test.bin": b"ab"}
     tars = [tar_bytes(files, mode="w"), tar_bytes({150 * "x": b"", **files}, mode="w")]
     archive = partial(_read_archive, files)
-    arrays = _network().weights()
-    others = {"a": np.array(["é", "bc"]), "b": np.zeros((0, 3), ">i2"), "c": np.asfortranarray(np.eye(3)) > 0}
-    weights = [artifacts.npz_bytes(arrays), artifacts.npz_bytes(others)]
+    others = {"é": np.array(1.5), "b": np.zeros((0, 3), np.int16), "c": np.asfortranarray(np.eye(3)) > 0}
+    settings = _result().settings
+    weights = [artifacts.tensors(settings, arrays) for arrays in (_network().weights(), others)]
     result = _result().files()
-    metrics, predictions = "metrics.json", "predictions.npz"
     read_checkpoint, checkpoint = _checkpoint()
+    of_weights = partial(_read_weights, _network())
     readers = [
         Reader("tar", "a.tar", tars, archive, DataError, mend_tar),
         Reader("tar.gz", "a.tar", [gzip.compress(tar) for tar in tars], archive, DataError, mend_gzip),
-        Reader("pickle", "train", _pickles(), _read_pickle, DataError),
+        Reader("pickle", "train", _pickles(), _read_pickle, (KeyError, TypeError, ValueError)),
         Reader("CIFAR-100", "cifar.tar", _cifar100(), _read_cifar100, DataError, mend_tar),
-        Reader("weights.npz", "weights.npz", weights, partial(_read_weights, _network()), ScratchnetError, mend_npz),
-        Reader(predictions, predictions, [result[predictions]], _read_result, ScratchnetError, mend_npz, result),
-        Reader(metrics, metrics, [result[metrics]], _read_result, ScratchnetError, others=result),
-        Reader("checkpoint", NAME, [checkpoint], read_checkpoint, ScratchnetError, mend_checkpoint),
+        Reader(WEIGHTS, WEIGHTS, weights, of_weights, ScratchnetError, mend_tensors),
+        Reader(PREDICTIONS, PREDICTIONS, [result[PREDICTIONS]], _read_result, ScratchnetError, mend_tensors, result),
+        Reader(METRICS, METRICS, [result[METRICS]], _read_result, ScratchnetError, others=result),
+        Reader("checkpoint", NAME, [checkpoint], read_checkpoint, ScratchnetError, mend_tensors),
     ]
     for reader in readers:
         with tempfile.TemporaryDirectory() as folder:
@@ -149,13 +149,16 @@ def _read_archive(files: dict[str, bytes], folder: Path) -> None:
 
 
 def _pickles() -> list[bytes]:
-    content = {"data": np.arange(24, dtype=np.uint8).reshape(2, 12) * 10, "fine_labels": [1, 255], "other": "text"}
-    return [write({**content, "names": ["a", "bc"]}) for write in PICKLES.values()]
+    labels = {"fine_labels": [1, 255], "coarse_labels": [0, 7]}
+    content = {"data": np.arange(24, dtype=np.uint8).reshape(2, 12) * 10, **labels, "filenames": ["a", "bc"]}
+    return [write(content) for write in PICKLES.values()]
 
 
 def _read_pickle(folder: Path) -> None:
-    data, labels, names = load_pickle((folder / "train").read_bytes(), ("data", "fine_labels", "names"), "train")
-    assert all(isinstance(value, np.ndarray | list) for value in (data, labels, names))
+    with patch.object(cifar100, "IMAGE_BYTES", 12):
+        records = cifar100.python_records((folder / "train").read_bytes())
+    assert records.dtype == np.uint8
+    assert records.shape[1:] == (14,)
 
 
 def _cifar100() -> list[bytes]:
@@ -185,15 +188,14 @@ def _network() -> Sequential:
 
 
 def _read_weights(network: Sequential, folder: Path) -> None:
-    weights = read_npz(folder / "weights.npz")
-    for array in weights.values():
-        assert array.nbytes <= (folder / "weights.npz").stat().st_size
+    settings, weights = read_tensors(folder / WEIGHTS, Settings)
+    assert all(map(str.isprintable, settings.departures()))
+    assert sum(array.nbytes for array in weights.values()) <= (folder / WEIGHTS).stat().st_size
     try:
         with np.errstate(all="ignore"):
             network.set_weights(weights)
     except ValueError:  # is documented: they are of another network
-        text = any(array.dtype.kind == "U" for array in weights.values())
-        assert text or _shapes(weights) != _shapes(network.weights())
+        assert _shapes(weights) != _shapes(network.weights())
 
 
 def _shapes(weights: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
@@ -201,25 +203,23 @@ def _shapes(weights: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
 
 
 def _result() -> Result:
-    figures = [number / 10 for number in range(9)]
-    predictions = Predictions(
-        np.eye(2, dtype=np.float32), np.arange(2), np.array(["a", "b"]), np.zeros(2, int), np.array(["c"])
-    )
-    return Result(
-        "same-padding", "gumbel", 0.5, 3, "cpu", "digits", 2, 1e-3, 1, {"numpy": "2.4"}, "fp32",
-        [Epoch(1, *figures[:6])], Final(*figures), predictions,
-    )  # fmt: skip
+    settings = configure("same-padding", "gumbel", seed=3, epochs=3, workers=1).settings
+    names = Names(["a", "b"], ["c"])
+    predictions = Predictions(names, np.eye(2, dtype=np.float32), np.arange(2), np.zeros(2, int))
+    epochs, final = [Epoch(1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)], dict.fromkeys(sorted(FIGURES), 0.5)
+    return Result(replace(settings, data="digits"), {"numpy": "2.4"}, epochs, final, predictions)
 
 
 def _read_result(folder: Path) -> None:
     """Read a result, and use it as a report does: what is read must not fail later."""
     result = Result.read(folder)
-    assert result.files()["metrics.json"]
+    assert result.files()[METRICS]
     assert f"{result.title} {result.comparable}"
     assert all(f"{epoch.test_accuracy:.4f}" for epoch in result.epochs)
     if result.final is not None and result.predictions is not None:
-        assert f"{result.final.expected_sampled_accuracy:.4f}"
-        assert len(result.predictions.class_names[result.predictions.labels].tolist()) == len(result.predictions.logits)
+        assert f"{result.final['expected_sampled_accuracy']:.4f}"
+        names = [result.predictions.names.classes[label] for label in result.predictions.labels]
+        assert len(names) == len(result.predictions.logits)
 
 
 def _checkpoint() -> tuple[Callable[[Path], None], bytes]:
@@ -234,11 +234,11 @@ def _checkpoint() -> tuple[Callable[[Path], None], bytes]:
         return Checkpoints(configure("same-padding", "gumbel", seed=3, epochs=3, output=folder))
 
     def read(folder: Path) -> None:
-        found, result = checkpoints(folder), _result()
+        found, result = checkpoints(folder), replace(_result(), final=None)
         trainer.progress = Progress()
         found.unfinished()
         found.load(result, trainer, lambda note: None)
 
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints(Path(folder)).save(_result(), trainer)
+        checkpoints(Path(folder)).save(replace(_result(), final=None), trainer)
         return read, (Path(folder) / NAME).read_bytes()

@@ -2,18 +2,20 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save
 
 from scratchnet.errors import ScratchnetError
-from scratchnet.experiments.artifacts import npz_bytes, write
-from scratchnet.experiments.reading import read_json, read_npz
-from scratchnet.experiments.result import Result
+from scratchnet.experiments.artifacts import tensors, write
+from scratchnet.experiments.reading import Damaged, read_json, read_tensors
+from scratchnet.experiments.result import METRICS, PREDICTIONS, Metrics, Names, Result
 from tests.fuzz.mutations import mutate
 from tests.fuzz.readers import Reader, Room, all_readers
 
@@ -68,53 +70,105 @@ def test_what_a_reader_must_not_do_is_noticed(tmp_path: Path, act: object) -> No
         room.try_out(b"")
 
 
-def test_arrays_are_read_as_numpy_reads_them(tmp_path: Path) -> None:
-    arrays = {
-        "conv2d/kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "scalar": np.array(1.5),
-        "none": np.zeros((0, 2)), "fortran": np.asfortranarray(np.eye(2, 3, 1)), "text": np.array(["é", "bc"]),
-        "big": np.arange(3, dtype=">i8"), "yes": np.array([True, False]),
-    }  # fmt: skip
-    path = tmp_path / "weights.npz"
-    path.write_bytes(npz_bytes(arrays))
-    read = read_npz(path)
-    assert list(read) == list(arrays)
-    with np.load(path) as expected:
-        for name in arrays:
-            np.testing.assert_array_equal(read[name], expected[name], strict=True)
+NAMES = Names(["é", "bc"], [])
+ARRAYS = {
+    "conv2d/kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "scalar": np.array(1.5),
+    "none": np.zeros((0, 2)), "fortran": np.asfortranarray(np.eye(2, 3, 1)), "strided": np.arange(6)[::2],
+    "yes": np.array([True, False]),
+}  # fmt: skip
 
 
-def test_compressed_arrays_and_objects_are_refused(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1000))
-    with pytest.raises(ScratchnetError, match=r"a\.npz is no npz file .*arrays are compressed.*: put it back"):
-        read_npz(tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", a=np.array([None]))
-    with pytest.raises(ScratchnetError, match=r"b\.npz is no npz file .*an array has the type object"):
-        read_npz(tmp_path / "b.npz")
+def test_a_record_and_arrays_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(tensors(NAMES, ARRAYS))
+    record, read = read_tensors(path, Names)
+    assert record == NAMES
+    assert set(read) == set(ARRAYS)
+    for found in (read, load_file(path)):  # by safetensors' own reader, too
+        for name, array in ARRAYS.items():
+            np.testing.assert_array_equal(found[name], array, strict=True)
+
+
+def test_the_same_content_is_the_same_bytes() -> None:
+    assert len({tensors(NAMES, ARRAYS) for _ in range(10)}) == 1
+
+
+@pytest.mark.parametrize("kind", ["record", "name", "type", "shape", "value"])
+def test_every_change_is_noticed(kind: str, tmp_path: Path) -> None:
+    path, content = tmp_path / "a.safetensors", tensors(NAMES, ARRAYS)
+    old, new = {
+        "record": (b'bc\\"', b'bd\\"'), "name": (b"strided", b"stripes"), "type": (b'"I64"', b'"U64"'),
+        "shape": (b"[2,3,4]", b"[3,2,4]"), "value": (np.float32(23).tobytes(), np.float32(24).tobytes()),
+    }[kind]  # fmt: skip
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(Damaged, match=r"a\.safetensors cannot be read .it is damaged in its .*: put it back intact"):
+        read_tensors(path, Names)
+
+
+def test_other_safetensors_and_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with path.open("wb") as file:
+        np.savez(file, a=np.zeros(1000))
+    with pytest.raises(Damaged, match=r"a cannot be read \(it is no safetensors file, and this version of scratchnet "):
+        read_tensors(path, Names)
+    path.write_bytes(save({"a": np.zeros(3)}))
+    with pytest.raises(Damaged, match=r"a cannot be read \(.*missing required field `__metadata__`\): put it back"):
+        read_tensors(path, Names)
+
+
+def test_what_is_larger_than_allowed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(tensors(NAMES, {"a": np.zeros(3)}))
+    read_tensors(path, Names, lambda names: 12 * len(names.classes))
+    with pytest.raises(Damaged, match=r"it has 24 bytes of arrays, more than 22\)"):
+        read_tensors(path, Names, lambda names: 11 * len(names.classes))
+    (tmp_path / "b").write_bytes(b" " * 4_000_001)
+    with pytest.raises(Damaged, match=r"it has 4,000,001 bytes, more than 4,000,000\)"):
+        read_json(tmp_path / "b", Names)
 
 
 @pytest.mark.parametrize("text", ["NaN", "[1, -Infinity]", "1e999", '"\\', "[" * 2000, "9" * 5000, "é"])
 def test_json_that_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "metrics.json"
+    path = tmp_path / METRICS
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(ScratchnetError, match=r"metrics\.json is no JSON file .*: put it back intact, or remove it"):
-        read_json(path)
+    with pytest.raises(Damaged, match=r"metrics\.json cannot be read .*: put it back intact, or remove it"):
+        read_json(path, Metrics)
+    with pytest.raises(Damaged, match=r"metrics\.json cannot be read .*: put it back intact, or remove it"):
+        read_json(path, object)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"recipe": 5}, {"seed": True}, {"workers": 1.0}, {"learning_rate": 10**400}, {"temperature": "warm"},
-        {"temperature": [1]}, {"versions": ["2.4"]}, {"versions": {"numpy": 2}}, {"epochs": [5]},
-        {"epochs": {}, "final": 1}, {"epochs": [{"epoch": 1}]}, {"final": {}},
-        {"final": None, "predictions": 1, "epochs": 0}, {"more": 1},
+        {"settings": {}}, {"settings": {"recipe": 5}}, {"settings": {"seed": True}}, {"settings": {"workers": 1.0}},
+        {"settings": {"learning_rate": 10**400}}, {"settings": {"temperature": "warm"}},
+        {"settings": {"temperature": [1]}}, {"settings": {"temperature": None}}, {"settings": {"recipe": "none"}},
+        {"settings": {"more": 1}}, {"versions": ["2.4"]}, {"versions": {"numpy": 2}}, {"epochs": [5]},
+        {"epochs": {}, "final": 1}, {"epochs": [{"epoch": 1}]}, {"epochs": []}, {"final": {}},
+        {"final": {"accuracy": 1.0}}, {"final": None, "predictions": 1, "epochs": 0}, {"predictions": None},
+        {"more": 1},
     ],
     ids=str,
 )  # fmt: skip
 def test_a_result_of_other_types(tmp_path: Path, change: dict[str, object]) -> None:
-    reader = READERS["metrics.json"]
-    write(tmp_path, {**reader.others, reader.file: json.dumps(json.loads(reader.seeds[0]) | change).encode()})
+    reader = READERS[METRICS]
+    content = json.loads(reader.seeds[0])
+    if isinstance(settings := change.get("settings"), dict) and settings:
+        change = {"settings": content["settings"] | settings}
+    write(tmp_path, {**reader.others, reader.file: json.dumps(content | change).encode()})
     with pytest.raises(ScratchnetError, match=r"does not hold the files of a run .*: remove the folder, and"):
         Result.read(tmp_path)
+
+
+def test_a_result_may_have_figures_of_a_later_version(tmp_path: Path) -> None:
+    reader = READERS[METRICS]
+    content = json.loads(reader.seeds[0])
+    content["final"]["superclass_accuracy"] = 0.25
+    write(tmp_path, {**reader.others, reader.file: json.dumps(content).encode()})
+    result = Result.read(tmp_path)
+    assert result.final is not None
+    assert result.final["superclass_accuracy"] == 0.25
 
 
 @pytest.mark.parametrize(
@@ -122,22 +176,26 @@ def test_a_result_of_other_types(tmp_path: Path, change: dict[str, object]) -> N
     [
         {"labels": np.array([0, 2])}, {"labels": np.array([-1, 0])}, {"labels": np.array([0])},
         {"labels": np.array([0.0, 1.0])}, {"logits": np.array([[0, np.nan], [1, 0]])}, {"logits": np.zeros(2)},
-        {"class_names": np.array(["a"])}, {"class_names": np.zeros(2)}, {"superclasses": np.array([0, 1])},
-        {"superclass_names": np.array([], str)}, {"more": np.zeros(2)},
-        {"class_names": np.full(2, 0x110000, np.uint32).view("<U1")},
+        {"classes": ["a"]}, {"classes": [1, 2]}, {"superclasses": np.array([0, 1])}, {"superclasses": np.array([0])},
+        {"groups": []}, {"more": np.zeros(2)}, {"logits": None},
+        {"\x1b[2J" + 9000 * "l": np.zeros(2)},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda change: next(iter(change))[:12].encode("unicode_escape").decode(),
 )  # fmt: skip
-def test_predictions_that_do_not_fit_together(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
-    reader = READERS["predictions.npz"]
+def test_predictions_that_do_not_fit_together(tmp_path: Path, change: dict[str, Any]) -> None:
+    reader = READERS[PREDICTIONS]
     write(tmp_path, reader.others)
-    arrays = read_npz(tmp_path / reader.file)
-    write(tmp_path, {reader.file: npz_bytes(arrays | change)})
-    with pytest.raises(ScratchnetError, match=r"does not hold the files of a run .*: remove the folder, and"):
+    names, arrays = read_tensors(tmp_path / reader.file, Names)
+    record = {"classes": change.pop("classes", names.classes), "superclasses": change.pop("groups", names.superclasses)}
+    kept = {name: array for name, array in (arrays | change).items() if array is not None}
+    write(tmp_path, {reader.file: tensors(record, kept)})
+    with pytest.raises(ScratchnetError, match=r"does not hold the files of a run .*: remove the folder, and") as caught:
         Result.read(tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("read", [read_json, read_npz])
-def test_a_file_that_is_not_there(tmp_path: Path, read: object) -> None:
-    with pytest.raises(ScratchnetError, match=r"nothing is no .* file .FileNotFoundError: .*: put it back"):
-        read(tmp_path / "nothing")  # type: ignore[operator]
+@pytest.mark.parametrize("read", [read_json, read_tensors])
+def test_a_file_that_is_not_there(tmp_path: Path, read: Callable[..., Any]) -> None:
+    with pytest.raises(Damaged, match=r"nothing cannot be read .FileNotFoundError: .*: put it back"):
+        read(tmp_path / "nothing", Names)

@@ -67,3 +67,12 @@ def test_seeds_and_layers_have_their_masks() -> None:
 def test_bad_rates(rate: float) -> None:
     with pytest.raises(ValueError, match=r"(?i)dropout"):
         Dropout(rate).build((3,))
+
+
+def test_a_rate_that_would_keep_nothing_is_refused() -> None:
+    for rate in (1 - 1e-8, np.nextafter(1, 0)):
+        with pytest.raises(ValueError, match="dropout: rate is .* so close to 1"):
+            Dropout(rate)
+    layer = Dropout(1 - 2.0**-22)
+    y = layer.forward(np.ones((4, 1 << 22), np.float32), training=True)
+    assert 0 < np.count_nonzero(y) < 100

@@ -105,3 +105,10 @@ def test_extreme_values_and_temperatures_stay_finite(temperature: float, dtype: 
 def test_bad_temperatures(temperature: float) -> None:
     with pytest.raises(ValueError, match=r"(?i)gumbel_?softmax.*temperature|temperature.*gumbel_?softmax"):
         GumbelSoftmax(temperature).build((3,))
+
+
+def test_temperatures_that_no_float32_can_divide_by_are_refused() -> None:
+    with pytest.raises(ValueError, match="gumbel_softmax: temperature is 1e-40, by which float32 cannot divide"):
+        GumbelSoftmax(1e-40)
+    layer = GumbelSoftmax(1e-30)
+    assert np.isfinite(layer.forward(np.zeros((3, 4), np.float32))).all()

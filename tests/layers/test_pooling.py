@@ -123,3 +123,14 @@ def test_a_window_larger_than_the_input_needs_padding(pooling: Any) -> None:
     with pytest.raises(ValueError, match=r"pooling2d.*3.*2"):
         pooling(3).build((8, 2, 1))
     assert pooling(3, padding="same").build((8, 2, 1)) == (3, 1, 1)
+
+
+def test_a_nan_is_the_maximum_and_its_window_keeps_its_gradient() -> None:
+    """As in NumPy and PyTorch; where in the window it goes is nobody's matter, but it is not lost."""
+    x = np.arange(16.0).reshape(1, 4, 4, 1)
+    x[0, 1, 0, 0] = np.nan
+    layer = MaxPooling2D(2)
+    assert np.array_equal(layer.forward(x).ravel(), [np.nan, 7, 13, 15], equal_nan=True)
+    dx = layer.backward(np.array([2.0, 3, 5, 7]).reshape(1, 2, 2, 1))
+    assert dx[0, :2, :2].sum() == 2
+    assert dx.sum() == 17

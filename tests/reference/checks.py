@@ -20,8 +20,17 @@ def assert_close(actual: Any, expected: Any, tolerance: float = 1e-12) -> None:
 
 def randomize(layer: Any, rng: np.random.Generator) -> None:
     """Give every parameter random values, so that none is at a special place such as a bias of zero."""
-    for parameter in layer.parameters.values():
+    for parameter in parameters_of(layer):
         parameter[...] = rng.normal(size=parameter.shape)
+
+
+def parameters_of(module: Any) -> list[np.ndarray]:
+    """Of a built layer or network, in their order: views."""
+    return [array for layer in module.leaves for array in layer.parameters.values()]
+
+
+def gradients_of(module: Any) -> list[np.ndarray]:
+    return [array for layer in module.leaves for array in layer.gradients.values()]
 
 
 def distinct(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

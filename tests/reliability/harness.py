@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from scratchnet.experiments.artifacts import ASIDE
+from scratchnet.experiments.config import Settings
+from scratchnet.experiments.reading import read_tensors
+from scratchnet.experiments.result import PREDICTIONS, Names
 
 ROOT = Path(__file__).parents[2]
 DIGITS = "--data", "digits", "--device", "cpu"
@@ -121,11 +124,12 @@ def segments() -> set[str]:
 def results(folder: Path) -> dict[str, bytes]:
     """All that a run computed, without how long it took; raises where a file is not whole."""
     found = {}
-    for name in "weights.npz", "predictions.npz":
+    for name, kind in ("weights.safetensors", Settings), (PREDICTIONS, Names):
         if (folder / name).exists():
-            with np.load(folder / name) as arrays:
-                for key, array in arrays.items():
-                    found[f"{name} {key}"] = f"{array.dtype} {array.shape} ".encode() + array.tobytes()
+            record, arrays = read_tensors(folder / name, kind)
+            found[name] = repr(record).encode()
+            for key, array in arrays.items():
+                found[f"{name} {key}"] = f"{array.dtype} {array.shape} ".encode() + array.tobytes()
     if (folder / "metrics.json").exists():
         metrics = json.loads((folder / "metrics.json").read_bytes())
         for epoch in metrics["epochs"]:

@@ -148,6 +148,7 @@ def test_logits_of_a_prediction() -> None:
 
 
 def test_a_step_that_is_finite_when_computed_again() -> None:
-    net, train = network(), dataset().train
-    text = first_of_step(net, net, SoftmaxCrossEntropy(), train.images[:4], train.labels[:4], 0)
+    net, train, head = network(), dataset().train, SoftmaxCrossEntropy()
+    head.build(net.output_shape)
+    text = first_of_step(net, net, head, train.images[:4], train.labels[:4], 0)
     assert text == "all is finite when it is computed once more, so the machine may have erred"

@@ -11,8 +11,9 @@ from scratchnet import Adam, BatchNormalization, Dropout, GumbelSoftmaxCrossEntr
 from scratchnet.backend import Program
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Split
+from scratchnet.kernels.batch import Batch
 from scratchnet.optimizers import SWEEP
-from scratchnet.training import Trainer, replica
+from scratchnet.training import Trainer
 from tests.training.problem import dataset, network
 
 
@@ -44,7 +45,7 @@ def test_a_replayed_epoch_is_the_plain_loop(
 
     Of the 32 and 26 images of a batch four and three groups are made, unless there is batch normalisation.
     """
-    monkeypatch.setattr(replica, "GROUP", group)
+    monkeypatch.setattr(Batch, "group", group)
     extra = lambda: (*[BatchNormalization()] * normalized, Dropout(0.2, seed=5))  # noqa: E731
     net, twin = network(*extra(), dtype="float64"), network(*extra(), dtype="float64")
     with Trainer(net, head, Adam(), dataset(), batch_size=32, workers=1) as trainer:
@@ -234,8 +235,8 @@ def test_wrong_calls_of_an_open_and_of_a_closed_trainer(workers: int) -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((3, 8, 8, 3)), np.zeros(3, int), r"images are float64 \(3, 8, 8, 3\) where uint8"),
-        (np.zeros((3, 8, 8), np.uint8), np.zeros(3, int), r"images are uint8 \(3, 8, 8\)"),
+        (np.zeros((3, 8, 8, 3), int), np.zeros(3, int), r"images are int64 \(3, 8, 8, 3\) where uint8"),
+        (np.zeros(3, np.uint8), np.zeros(3, int), r"images are uint8 \(3,\)"),
         ([[0]], np.zeros(1, int), "images are a list"),
         (np.zeros((3, 8, 8, 3), np.uint8), np.eye(3, dtype=int), r"labels are int64 \(3, 3\) where integers \(3,\)"),
         (np.zeros((3, 8, 8, 3), np.uint8), np.zeros(3), r"labels are float64 \(3,\)"),
@@ -243,6 +244,6 @@ def test_wrong_calls_of_an_open_and_of_a_closed_trainer(workers: int) -> None:
         (np.zeros((3, 8, 8, 3), np.uint8), [0, 1, 2], "labels are a list"),
     ],
 )
-def test_a_split_is_uint8_images_and_a_label_each(images: Any, labels: Any, message: str) -> None:
+def test_a_split_is_images_and_a_label_each(images: Any, labels: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Split(images, labels)

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import inf, isnan, nan, sqrt
+from typing import NamedTuple
 
 import numpy as np
 
-from scratchnet.experiments.config import ANNEAL, Temperature
+from scratchnet.experiments.config import ANNEAL, Settings
 from scratchnet.experiments.metrics import log_softmax
 from scratchnet.experiments.published import Report
-from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES, Recipe
 from scratchnet.experiments.result import Result
+from scratchnet.heads import HEADS
 
+BASELINE = "softmax"  # the head that all others are compared with
 BINS = 15
 
 
@@ -29,6 +31,7 @@ ARGMAX = Measure("argmax accuracy")
 EXPECTED = Measure("expected accuracy with the noise on")
 CROSS_ENTROPY = Measure("clean cross-entropy", "nats", 3)
 CALIBRATION = Measure("expected calibration error")
+ACCURACY = Measure("expected accuracy")
 MEASURES = ARGMAX, EXPECTED, CROSS_ENTROPY, CALIBRATION
 
 
@@ -44,7 +47,7 @@ class Run:
         labels, predicted = self.predictions.labels, self.predictions.logits.argmax(axis=1)
         log_probabilities = log_softmax(self.predictions.logits)
         log_likelihood, right = log_probabilities[np.arange(len(labels)), labels], predicted == labels
-        classes = np.arange(len(self.predictions.class_names))
+        classes = np.arange(len(self.predictions.names.classes))
         self.images = {ARGMAX: 100.0 * right, EXPECTED: 100 * np.exp(log_likelihood), CROSS_ENTROPY: -log_likelihood}
         self.reliability = reliability(np.exp(log_probabilities.max(axis=1)), right)
         self.values = {measure: float(values.mean()) for measure, values in self.images.items()}
@@ -67,61 +70,6 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, 
 
 
 @dataclass(frozen=True)
-class Group:
-    """Runs that differ in nothing but their seed, in the order of their seeds."""
-
-    recipe: Recipe
-    head: str
-    temperature: Temperature | None
-    runs: tuple[Run, ...]
-
-    @property
-    def name(self) -> str:
-        return "softmax" if self.head == "softmax" else "Gumbel-softmax"
-
-    @property
-    def epochs(self) -> int:
-        return len(self.runs[0].result.epochs)
-
-    @property
-    def report(self) -> Report | None:
-        """What was published, where it was of the same data set and settings."""
-        result, report = self.runs[0].result, self.recipe.reports[self.head]
-        ours = result.batch_size, result.learning_rate, self.epochs, self.temperature or self.recipe.temperature
-        theirs = self.recipe.batch_size, LEARNING_RATE, report.epochs, self.recipe.temperature
-        return report if result.comparable and ours == theirs else None
-
-    def values(self, measure: Measure) -> np.ndarray:
-        return np.array([run.values[measure] for run in self.runs])
-
-    def confusion(self) -> tuple[list[str], np.ndarray]:
-        """Names and counts of the confusion matrix over all seeds: of superclasses, or of classes where none are."""
-        predictions, counts = self.runs[0].predictions, sum(run.confusion for run in self.runs)
-        if not len(predictions.superclass_names):
-            return readable(predictions.class_names), counts
-        member = np.eye(len(predictions.superclass_names), dtype=int)[predictions.superclasses]
-        return readable(predictions.superclass_names), member.T @ counts @ member
-
-
-def readable(names: Iterable[str]) -> list[str]:
-    return [str(name).replace("_", " ") for name in names]
-
-
-def group(results: Iterable[Result]) -> list[Group]:
-    """The results by recipe, head (softmax first) and temperature (rising, annealed last)."""
-
-    def order(result: Result) -> tuple[str, bool, float]:
-        temperature = result.temperature or 0
-        return result.recipe, result.head != "softmax", inf if temperature == ANNEAL else float(temperature)
-
-    ordered = sorted(results, key=lambda result: (order(result), result.seed))
-    groups = [tuple(map(Run, members)) for _, members in groupby(ordered, key=order)]
-    if len({tuple(run.result.seed for run in runs) for runs in groups}) != 1:
-        raise ValueError("report: the runs are compared in pairs of one seed, so all groups need the same seeds")
-    return [Group(RECIPES[(r := runs[0].result).recipe], r.head, r.temperature, runs) for runs in groups]
-
-
-@dataclass(frozen=True)
 class Difference:
     """A mean difference and its 95 % confidence interval, whose ends are nan where there is but one value."""
 
@@ -131,17 +79,26 @@ class Difference:
     high: float
 
     @property
-    def told(self) -> bool:
+    def excludes_zero(self) -> bool:
         """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
     @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return not isnan(self.low)
+
+    @property
+    def signed(self) -> str:
+        return f"{self.mean:+.{self.measure.digits}f}"
+
+    @property
     def interval(self) -> str:
         low, high = (f"{end:+.{self.measure.digits}f}" for end in (self.low, self.high))
-        return "one seed gives no interval" if isnan(self.low) else f"{low} to {high}"
+        return f"{low} to {high}" if self.known else "one seed gives no interval"
 
     def __str__(self) -> str:
-        return f"{self.mean:+.{self.measure.digits}f} ({self.interval})"
+        return f"{self.signed} ({self.interval})"
 
 
 def difference(values: Sequence[float] | np.ndarray, measure: Measure) -> Difference:
@@ -153,12 +110,116 @@ def difference(values: Sequence[float] | np.ndarray, measure: Measure) -> Differ
     return Difference(measure, mean, mean - half, mean + half)
 
 
-def over_seeds(first: Group, second: Group, measure: Measure) -> Difference:
-    """Second less first, paired by seed: runs of one seed share their starting weights and order of images."""
-    return difference(second.values(measure) - first.values(measure), measure)
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed, in the order of their seeds."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the first run; all but the seed are those of all."""
+        return self.runs[0].result.settings
+
+    @property
+    def name(self) -> str:
+        return HEADS[self.settings.head].name
+
+    @property
+    def title(self) -> str:
+        return f"{self.settings.recipe}, {self.name}"
+
+    @property
+    def slug(self) -> str:
+        """For the names of files."""
+        return f"{self.settings.recipe}-{self.settings.head}"
+
+    @property
+    def has_own_temperature(self) -> bool:
+        """Whether its temperature is the recipe's, or it has none."""
+        of = self.settings
+        return of.temperature == Settings.of_report(of.recipe, of.head).temperature
+
+    @property
+    def report(self) -> Report | None:
+        """What was published, where it was of the same data set and settings."""
+        return self.settings.report if self.runs[0].result.comparable and not self.settings.departures() else None
+
+    @property
+    def kind(self) -> str:
+        return "superclass" if self.runs[0].predictions.names.superclasses else "class"
+
+    def values(self, measure: Measure) -> np.ndarray:
+        return np.array([run.values[measure] for run in self.runs])
+
+    def final(self, figure: str) -> np.ndarray:
+        return np.array([run.final[figure] for run in self.runs])
+
+    def history(self, figure: str) -> np.ndarray:
+        """A row a run, a column an epoch."""
+        return np.array([[getattr(epoch, figure) for epoch in run.result.epochs] for run in self.runs])
+
+    def f1(self) -> np.ndarray:
+        """A row a run, a column a class."""
+        return np.array([run.f1 for run in self.runs])
+
+    def confusion(self) -> tuple[list[str], np.ndarray]:
+        """Names and counts of the confusion matrix over all seeds: of superclasses, or of classes where none are."""
+        predictions, counts = self.runs[0].predictions, sum(run.confusion for run in self.runs)
+        if self.kind == "class":
+            return readable(predictions.names.classes), counts
+        member = np.eye(len(predictions.names.superclasses), dtype=int)[predictions.superclasses]
+        return readable(predictions.names.superclasses), member.T @ counts @ member
 
 
-def over_images(first: Group, second: Group, measure: Measure) -> Difference:
-    """Second less first of these trained networks: paired by image, each image's values averaged over the seeds."""
-    means = [np.mean([run.images[measure] for run in group.runs], axis=0) for group in (first, second)]
-    return difference(means[1] - means[0], measure)
+def group(results: Iterable[Result]) -> list[Group]:
+    """The results by recipe, head (the baseline first) and temperature (rising, annealed last)."""
+
+    def order(result: Result) -> tuple[str, bool, int, float]:
+        of = result.settings
+        temperature = inf if of.temperature == ANNEAL else float(of.temperature or 0)
+        return of.recipe, of.head != BASELINE, list(HEADS).index(of.head), temperature
+
+    ordered = sorted(results, key=lambda result: (order(result), result.settings.seed))
+    groups = [Group(tuple(map(Run, members))) for _, members in groupby(ordered, key=order)]
+    if len({tuple(run.result.settings.seed for run in each.runs) for each in groups}) != 1:
+        raise ValueError("report: the runs are compared in pairs of one seed, so all groups need the same seeds")
+    return groups
+
+
+def readable(names: Iterable[str]) -> list[str]:
+    return [str(name).replace("_", " ") for name in names]
+
+
+class Pair(NamedTuple):
+    """Two groups to compare, with the same seeds: differences are those of the second from the first."""
+
+    first: Group
+    second: Group
+
+    def over_seeds(self, measure: Measure) -> Difference:
+        """Paired by seed: runs of one seed share their starting weights and order of images."""
+        return difference(self.second.values(measure) - self.first.values(measure), measure)
+
+    def over_images(self, measure: Measure) -> Difference:
+        """Of these trained networks: paired by image, each image's values averaged over the seeds."""
+        means = [np.mean([run.images[measure] for run in group.runs], axis=0) for group in self]
+        return difference(means[1] - means[0], measure)
+
+    def early(self) -> Difference:
+        """By argmax, after as many epochs as both have."""
+        last = min(group.settings.epochs for group in self) - 1
+        first, second = (100 * group.history("test_accuracy")[:, last] for group in self)
+        return difference(second - first, ARGMAX)
+
+    def noise_on_second(self) -> Difference:
+        """Of what is to be expected with the noise on for the second group alone, from the argmax of the first."""
+        return difference(self.second.values(EXPECTED) - self.first.values(ARGMAX), ACCURACY)
+
+    def classes(self, most: int = 10) -> list[tuple[str, list[np.ndarray], float]]:
+        """Those that differ most: the name, both F1 (a value a seed), and the difference of their means."""
+        f1 = [group.f1() for group in self]
+        away = f1[1].mean(axis=0) - f1[0].mean(axis=0)
+        names = readable(self.first.runs[0].predictions.names.classes)
+        chosen = np.argsort(-np.abs(away), kind="stable")[:most]
+        return [(names[index], [values[:, index] for values in f1], float(away[index])) for index in chosen]

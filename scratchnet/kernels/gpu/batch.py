@@ -22,7 +22,7 @@ class GpuBatch:
         constants = dict(zip(("HEIGHT", "WIDTH", "CHANNELS"), as_images.shape[1:], strict=True))
         constants["PIXEL"], constants["SCALE"] = ("unsigned char", 255) if images.dtype == np.uint8 else ("real", 1)
         self.strides = image_strides(as_images)
-        self.gather = Kernel(memory.device.cuda, "gather.cu", "gather", memory.dtype, **constants)
+        self.gather = Kernel(memory.device, "gather.cu", "gather", memory.dtype, **constants)
 
     def load(self, images: Array, labels: Array, order: Array | None = None) -> None:
         which = NULL if order is None else order
@@ -39,7 +39,7 @@ class GpuNoise:
         self.key = np.uint64(seed), np.uint64(stream)
         self.threads = batch.size * -(-columns // TICK)
         self.now = memory.record.field(lambda: (clock.counter, clock.row + batch.start), np.int64, 2)
-        self.kernel = Kernel(memory.device.cuda, "noise.cu", "noise", memory.dtype, COLUMNS=columns)
+        self.kernel = Kernel(memory.device, "noise.cu", "noise", memory.dtype, COLUMNS=columns)
 
     def draw(self, out: Array) -> None:
         self.kernel(self.threads, self.now, *self.key, out)

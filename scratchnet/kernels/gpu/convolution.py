@@ -33,7 +33,7 @@ class GpuConvolution:
             constants |= {f"{name}_H": of_rows, f"{name}_W": of_columns}
         (constants["TOP"], _), (constants["LEFT"], _) = windows.margins
         self.im2col, self.col2im, self.epilogue, self.epilogue_backward = (
-            Kernel(memory.device.cuda, "convolution.cu", name, memory.dtype, **constants)
+            Kernel(memory.device, "convolution.cu", name, memory.dtype, **constants)
             for name in ("im2col", "col2im", "epilogue", "epilogue_backward")
         )
         self.x = memory.activation(images, convolution.input_shape)

@@ -1,15 +1,15 @@
 """Results of runs that were never done: logits drawn so that their accuracy is known to differ, or not to."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from scratchnet.experiments import RECIPES, Result
-from scratchnet.experiments.config import Temperature
-from scratchnet.experiments.head_cost import HeadCost, HeadTime, StepShare
+from scratchnet.experiments import Result
+from scratchnet.experiments.config import Settings, Temperature
 from scratchnet.experiments.metrics import evaluate
-from scratchnet.experiments.result import Epoch, Predictions
+from scratchnet.experiments.result import Epoch, Names, Predictions
 
 IMAGES = 1000
 WICKED = "<b>&|_`*"  # the name of a class that must not be taken for markup
@@ -35,26 +35,28 @@ def result(
     superclasses = np.arange(100) % 20 if cifar else np.empty(0, np.int64)
     supernames = [f"group_{index}" for index in range(20)] if cifar else []
     evaluation = evaluate(logits, labels, random.gumbel(size=logits.shape))
-    final, of_recipe = evaluation.figures, RECIPES[recipe]
-    count = epochs or of_recipe.reports[head].epochs
+    final, settings = evaluation.figures, Settings.of_report(recipe, head)
+    settings = replace(
+        settings,
+        temperature=settings.temperature if temperature is None else temperature,
+        seed=seed,
+        epochs=epochs or settings.epochs,
+        device="cpu",
+        precision="fp32",
+        workers=2,
+        data="cifar100" if cifar else "digits",
+    )
+    accuracy, sampled, count = final["accuracy"], final["accuracy_sampled"], settings.epochs
     history = [
-        Epoch(e, 9.0 + e, 1.0, 0.5, evaluation.loss, final.accuracy * e / count, final.accuracy_sampled * e / count)
+        Epoch(e, 9.0 + e, 1.0, 0.5, evaluation.loss, accuracy * e / count, sampled * e / count)
         for e in range(1, count + 1)
     ]
     return Result(
-        recipe,
-        head,
-        of_recipe.temperature if head == "gumbel" and temperature is None else temperature,
-        seed,
-        "cpu",
-        "cifar100" if cifar else "digits",
-        of_recipe.batch_size,
-        1e-3,
-        2,
+        settings,
         versions={"python": "3.x", "platform": "made up"},
         epochs=history,
         final=final,
-        predictions=Predictions(logits, labels, np.array(names), superclasses, np.array(supernames, dtype=str)),
+        predictions=Predictions(Names(names, supernames), logits, labels, superclasses),
     )
 
 
@@ -69,14 +71,3 @@ def temperatures(seeds: int = 3, others: Sequence[Temperature] = (0.1, 1.0, 2.0,
         for index, other in enumerate(others)
         for seed in range(seeds)
     ]
-
-
-def cost(ratio: float = 2.0) -> HeadCost:
-    return HeadCost(
-        tuple(
-            HeadTime(head, classes, 64, slow * classes, 0.9 * slow * classes, 1.1 * slow * classes)
-            for classes in (10, 1_000, 100_000)
-            for head, slow in (("softmax", 1e-3), ("gumbel", ratio * 1e-3))
-        ),
-        (StepShare("same-padding", "softmax", 0.1, 20.0, 0.005), StepShare("same-padding", "gumbel", 0.2, 20.1, 0.01)),
-    )

@@ -84,13 +84,13 @@ def test_a_launch_covers_every_element_once(
     )
     monkeypatch.setattr("scratchnet.backend.cuda.FOLDER", tmp_path)
     seen, whole = guarded(device, np.zeros(threads))
-    Kernel(device.cuda, "count.cu", "count", np.dtype("float64"))(threads, seen)
+    Kernel(device, "count.cu", "count", np.dtype("float64"))(threads, seen)
     assert (seen == 1).all()
     assert_margins(whole)
 
 
 def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
-    kernel = Kernel(device.cuda, "adam.cu", "adam", np.dtype("float64"))
+    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
     with pytest.raises(ValueError, match="lower the batch size"):
         kernel(MOST + 1)
     view = np.broadcast_to(np.float64(0), MOST + 1)  # of which few threads read a part, as a large stride has it
@@ -99,7 +99,7 @@ def test_a_launch_refuses_what_32_bits_cannot_count(device: Any) -> None:
 
 
 def test_a_launch_refuses_strides_that_the_kernel_is_not_told(device: Any) -> None:
-    kernel = Kernel(device.cuda, "adam.cu", "adam", np.dtype("float64"))
+    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
     (wide,) = to_device(device, np.ones((3, 5)))
     with pytest.raises(AssertionError, match="no kernel is told of"):
         kernel(6, wide[:, :2], wide, wide, wide, wide)
@@ -121,7 +121,7 @@ def test_the_grid_is_within_what_cuda_allows() -> None:
 @NEEDS_COMPILER
 def test_the_host_refuses_arguments_of_other_types() -> None:
     device = KernelDevice()
-    kernel = Kernel(device.cuda, "adam.cu", "adam", np.dtype("float64"))
+    kernel = Kernel(device, "adam.cu", "adam", np.dtype("float64"))
     single, double = to_device(device, np.zeros(5), dtype="float32"), to_device(device, np.zeros(5))
     with pytest.raises(AssertionError, match="float32 where real"):
         kernel(3, *single * 5)

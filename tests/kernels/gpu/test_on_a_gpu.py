@@ -7,7 +7,6 @@ the eager step, with new noise in every replay, and right.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +33,7 @@ from scratchnet.data import Dataset, Split, load_dataset
 from scratchnet.errors import DeviceError
 from scratchnet.experiments.recipes import RECIPES
 from scratchnet.training import Trainer
-from tests.layers.catalogue import LAYERS
+from tests.layers.catalogue import EXAMPLES
 
 pytestmark = pytest.mark.gpu
 HEADS = {"softmax": SoftmaxCrossEntropy, "gumbel": lambda: GumbelSoftmaxCrossEntropy(0.5)}
@@ -304,21 +303,20 @@ def test_two_threads_at_once_train_as_one_after_the_other() -> None:
 )
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_and_optimizer_is_one_graph(head: str, make: Any) -> None:
-    check_one_graph([Dense(7), ReLU()], (4,), HEADS[head](), make)
+    check_one_graph(lambda: Sequential([Dense(7), ReLU()]), (4,), HEADS[head](), make)
 
 
-@pytest.mark.parametrize("name", [*LAYERS, "straight through"])
+@pytest.mark.parametrize("name", list(EXAMPLES))
 def test_every_layer_of_the_catalogue_is_one_graph(name: str) -> None:
-    make, shape = (LAYERS | {"straight through": (lambda: GumbelSoftmax(0.7, True), (7,))})[name]
-    check_one_graph([make()], shape, SoftmaxCrossEntropy(), Adam)
+    check_one_graph(EXAMPLES[name].make, EXAMPLES[name].input_shape, SoftmaxCrossEntropy(), Adam)
 
 
-def check_one_graph(layers: list[Any], shape: tuple[int, ...], head: Any, make_optimizer: Any) -> None:
+def check_one_graph(make: Callable[[], Any], shape: tuple[int, ...], head: Any, make_optimizer: Any) -> None:
     """A step is one launch after what is prepared; in float64 three epochs with a smaller last batch are the CPU's."""
     results = []
     for device in ("cpu", "gpu"):
         first = [Flatten(), Dense(shape[0])] if len(shape) == 1 else []
-        network = Sequential([*first, *(copy(layer) for layer in layers), Flatten(), Dense(5)])
+        network = Sequential([*first, make(), Flatten(), Dense(5)])
         data = images(shape if len(shape) == 3 else (4, 4, 1), 5, (30, 10))
         network.build(data.train.images.shape[1:], dtype="float64", device=device)
         with Trainer(network, head, make_optimizer(), data, batch_size=8, workers=1) as trainer:

@@ -1,0 +1,130 @@
+"""Layers by the loops of reference.py: `name(layer, x) -> y` and `name_backward(layer, x, dy) -> [dx, *gradients]`.
+
+All are training steps on the whole batch, at step STEP of the noise.
+"""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from scratchnet.backend.noise import gumbel, uniform
+from tests.reference import reference
+
+Array = np.ndarray
+STEP = 3
+
+
+def _drawn(layer: Any, rows: int) -> Array:
+    """The uniform numbers of a layer for the first rows of a batch."""
+    shape = layer.input_shape
+    return uniform(layer.seed, layer.noise_stream, STEP, 0, rows, prod(shape)).reshape(rows, *shape).astype(np.float64)
+
+
+def mask(layer: Any, rows: int) -> Array:
+    return (_drawn(layer, rows) >= layer.rate) / (1 - layer.rate)
+
+
+def noise(layer: Any, rows: int) -> Array:
+    return gumbel(_drawn(layer, rows))
+
+
+def _bias(layer: Any, size: int) -> Array:
+    return layer.bias if layer.use_bias else np.zeros(size)
+
+
+def conv2d(layer: Any, x: Array) -> Array:
+    options = layer.strides, layer.padding, layer.dilation_rate
+    return reference.conv2d(x, layer.kernel, _bias(layer, layer.filters), *options)
+
+
+def conv2d_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    options = layer.strides, layer.padding, layer.dilation_rate
+    return [*reference.conv2d_backward(x, layer.kernel, dy, *options)][: 2 + layer.use_bias]
+
+
+def dense(layer: Any, x: Array) -> Array:
+    return reference.dense(x, layer.kernel, _bias(layer, layer.units))
+
+
+def dense_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [*reference.dense_backward(x, layer.kernel, dy)][: 2 + layer.use_bias]
+
+
+def flatten(layer: Any, x: Array) -> Array:
+    return np.array([[x[n][place] for place in np.ndindex(x.shape[1:])] for n in range(len(x))])
+
+
+def flatten_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    dx = np.zeros(x.shape)
+    for n in range(len(x)):
+        for place, value in zip(np.ndindex(x.shape[1:]), dy[n], strict=True):
+            dx[n][place] = value
+    return [dx]
+
+
+def max_pooling2d(layer: Any, x: Array) -> Array:
+    return reference.max_pooling2d(x, layer.pool_size, layer.strides, layer.padding)
+
+
+def max_pooling2d_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [reference.max_pooling2d_backward(x, dy, layer.pool_size, layer.strides, layer.padding)]
+
+
+def average_pooling2d(layer: Any, x: Array) -> Array:
+    return reference.average_pooling2d(x, layer.pool_size, layer.strides, layer.padding)
+
+
+def average_pooling2d_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [reference.average_pooling2d_backward(x, dy, layer.pool_size, layer.strides, layer.padding)]
+
+
+def global_average_pooling2d(layer: Any, x: Array) -> Array:
+    """One window, as large as the image."""
+    return reference.average_pooling2d(x, x.shape[1:3], 1)[:, 0, 0]
+
+
+def global_average_pooling2d_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [reference.average_pooling2d_backward(x, dy[:, None, None], x.shape[1:3], 1)]
+
+
+def relu(layer: Any, x: Array) -> Array:
+    return reference.relu(x)
+
+
+def relu_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [reference.relu_backward(x, dy)]
+
+
+def softmax(layer: Any, x: Array) -> Array:
+    return reference.softmax(x)
+
+
+def softmax_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [reference.softmax_backward(x, dy)]
+
+
+def gumbel_softmax(layer: Any, x: Array) -> Array:
+    soft = reference.softmax((x + noise(layer, len(x))) / layer.temperature)
+    return np.eye(x.shape[-1])[soft.argmax(-1)] if layer.straight_through else soft
+
+
+def gumbel_softmax_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    scaled = (x + noise(layer, len(x))) / layer.temperature
+    return [reference.softmax_backward(scaled, dy) / layer.temperature]
+
+
+def dropout(layer: Any, x: Array) -> Array:
+    return x * mask(layer, len(x))
+
+
+def dropout_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [dy * mask(layer, len(x))]
+
+
+def batch_normalization(layer: Any, x: Array) -> Array:
+    return reference.batch_normalization(x, layer.gamma, layer.beta, layer.epsilon)[0]
+
+
+def batch_normalization_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [*reference.batch_normalization_backward(x, layer.gamma, dy, layer.epsilon)]
