@@ -52,7 +52,7 @@ def check_gradients(
         raise ValueError(f"{target.name}: labels are for a head, which needs them; a layer or network takes none")
     twin = _moved(target, x, source)
     if isinstance(twin, Head):
-        dx, terms = _of_head(twin, x, labels)
+        dx, terms = twin(x, labels)[1], lambda: np.array([twin(x, labels)[0]])
     else:
         dx, terms = _of_module(twin, x, target.clock.step, training, source)
     points = [(f"{target.name}: x", x, dx)]
@@ -81,18 +81,10 @@ def _moved(target: Module, x: np.ndarray, source: np.random.Generator) -> Any:
     return twin
 
 
-def _of_head(twin: Head, x: np.ndarray, labels: Any) -> tuple[np.ndarray, Terms]:
-    """The gradient by x, beside which the twin then has those of its parameters; and L."""
-    _, dx = twin(x, labels)
-    return dx, lambda: np.array([twin(x, labels)[0]])
+def _of_module(twin: Any, x: Array, step: int, training: bool, source: np.random.Generator) -> tuple[Array, Terms]:
+    """The gradient by x, beside which the twin then has those of its parameters; and the terms of L."""
 
-
-def _of_module(
-    twin: Any, x: np.ndarray, step: int, training: bool, source: np.random.Generator
-) -> tuple[np.ndarray, Terms]:
-    """The same for a layer or a network."""
-
-    def forward(x: np.ndarray = x) -> np.ndarray:
+    def forward(x: Array = x) -> Array:
         twin.clock.step = step
         return twin.forward(x, training)
 
