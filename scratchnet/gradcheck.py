@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet import arguments
+from scratchnet.backend import Array
 from scratchnet.errors import ScratchnetError
 from scratchnet.heads import Head
 from scratchnet.layers.layer import Module
@@ -23,13 +24,7 @@ class NotDifferentiableError(ScratchnetError):
 
 
 def check_gradients(
-    target: Module,
-    x: np.ndarray,
-    labels: np.ndarray | None = None,
-    *,
-    training: bool = True,
-    directions: int = 3,
-    seed: int = 0,
+    target: Module, x: Array, labels: Array | None = None, *, training: bool = True, directions: int = 3, seed: int = 0
 ) -> float:
     """The largest relative error of the gradients of a layer, a network or a head at `x`, in float64.
 
@@ -53,24 +48,21 @@ def check_gradients(
         raise ValueError(f"{target.name}: x has entries that are not finite, where no gradient can be checked")
     arguments.positive_integer(directions, "directions", "check_gradients")
     source = np.random.default_rng([seed, OWN_STREAM])
-    if isinstance(target, Head) and labels is None:
-        raise ValueError(f"{target.name} head: check_gradients needs labels")
-    if not isinstance(target, Head) and labels is not None:
-        raise ValueError(f"{target.name}: labels are for a head; a layer or network is checked without them")
+    if isinstance(target, Head) == (labels is None):
+        raise ValueError(f"{target.name}: labels are for a head, which needs them; a layer or network takes none")
     twin = _moved(target, x, source)
     if isinstance(twin, Head):
-        points, function, gradients = _of_head(twin, x, labels)
+        dx, terms = twin(x, labels)[1], lambda: np.array([twin(x, labels)[0]])
     else:
-        points, function, gradients = _of_module(twin, x, target.clock.step, training, source)
-    return max(
-        _error(function, point, gradients[name], source, f"{target.name}: {name}")
-        for name, point in points.items()
-        for _ in range(directions)
-    )
+        dx, terms = _of_module(twin, x, target.clock.step, training, source)
+    points = [(f"{target.name}: x", x, dx)]
+    for layer in twin.leaves:
+        for name in layer.parameters if layer.trainable else ():
+            points.append((f"{target.name}: {layer.name}/{name}", layer.parameters[name], layer.gradients[name].copy()))
+    return max(_error(terms, source, *point) for point in points * directions)
 
 
-Arrays = dict[str, np.ndarray]
-Function = Callable[[], np.ndarray]  # the terms whose sum is L, for the points as they are now
+Terms = Callable[[], np.ndarray]  # whose sum is L, for x and the parameters as they are now
 
 
 def _moved(target: Module, x: np.ndarray, source: np.random.Generator) -> Any:
@@ -88,18 +80,10 @@ def _moved(target: Module, x: np.ndarray, source: np.random.Generator) -> Any:
     return twin
 
 
-def _of_head(twin: Head, x: np.ndarray, labels: Any) -> tuple[Arrays, Function, Arrays]:
-    points, gradients = {"x": x} | twin.parameters, {"x": twin(x, labels)[1]}
-    gradients |= {name: array.copy() for name, array in twin.gradients.items()}
-    return points, lambda: np.array([twin(x, labels)[0]]), gradients
+def _of_module(twin: Any, x: Array, step: int, training: bool, source: np.random.Generator) -> tuple[Array, Terms]:
+    """The gradient by x, beside which the twin then has those of its parameters; and the terms of L."""
 
-
-def _of_module(
-    twin: Any, x: np.ndarray, step: int, training: bool, source: np.random.Generator
-) -> tuple[Arrays, Function, Arrays]:
-    """The points to move (x and the parameters), L as a function of where they are, and the gradients to confirm."""
-
-    def forward(x: np.ndarray = x) -> np.ndarray:
+    def forward(x: Array = x) -> Array:
         twin.clock.step = step
         return twin.forward(x, training)
 
@@ -107,48 +91,44 @@ def _of_module(
     twin.backward(source.standard_normal(y.shape))
     dy = source.standard_normal(y.shape)
     forward()
-    points, gradients = {"x": x}, {"x": twin.backward(dy)}
+    dx = twin.backward(dy)
     for layer in twin.leaves:
-        for name in layer.parameters if layer.trainable else ():
-            points[f"{layer.name}/{name}"] = layer.parameters[name]
-            gradients[f"{layer.name}/{name}"] = layer.gradients[name].copy()
         if getattr(layer, "straight_through", False):
             layer.straight_through, twin._plan = False, None
-    return points, lambda: forward() * dy, gradients
+    return dx, lambda: forward() * dy
 
 
-def _error(
-    function: Function, point: np.ndarray, gradient: np.ndarray, source: np.random.Generator, name: str
-) -> float:
+def _error(terms: Terms, source: np.random.Generator, name: str, point: np.ndarray, gradient: np.ndarray) -> float:
     """Relative error of <gradient, direction> against central differences of L along a random direction."""
-    terms, start = function(), point.copy()
+    here, start = terms(), point.copy()
+    length = float(np.linalg.norm(here))
     # Where the derivative all but vanishes (a bias in front of a normalisation), what counts is how it compares with L.
-    floor = max(1e-2 * float(np.linalg.norm(gradient)), 1e-3 * float(np.linalg.norm(terms)), 1e-300)
-    rounding = ROUNDING * float(np.linalg.norm(terms))
+    floor = max(1e-2 * float(np.linalg.norm(gradient)), 1e-3 * length, 1e-300)
+    rounding = ROUNDING * length
 
-    def slopes(direction: np.ndarray, step: float) -> tuple[float, float]:
-        """Forward and backward difference; subtracted term by term, as what does not move then cancels exactly."""
+    def slope_and_bend(direction: np.ndarray, step: float) -> tuple[float, float]:
+        """The central difference of L, and how far forward and backward difference are apart."""
         point[...] = start + step * direction
-        ahead = float(np.sum(function() - terms)) / step
+        ahead = float(np.sum(terms() - here)) / step  # term by term, as what does not move then cancels exactly
         point[...] = start - step * direction
-        behind = float(np.sum(terms - function())) / step
+        behind = float(np.sum(here - terms())) / step
         point[...] = start
-        return ahead, behind
+        return (ahead + behind) / 2, abs(ahead - behind)
 
     for attempt in range(ATTEMPTS):
         # A large network has kinks close to any point; moving fewer numbers meets fewer of them.
         direction = source.standard_normal(point.shape) * (source.random(point.shape) < 4.0**-attempt)
         exact = float(np.vdot(gradient, direction))
         for step in STEPS:
-            (ahead, behind), (ahead_half, behind_half) = slopes(direction, step), slopes(direction, step / 2)
-            central, central_half = (ahead + behind) / 2, (ahead_half + behind_half) / 2
-            size = max(abs(exact), abs(central_half), floor)
-            # Forward and backward approach each other with the step where L is smooth, and not where it has a kink.
-            smooth = abs(ahead_half - behind_half) <= 0.6 * abs(ahead - behind) + rounding / step
-            if smooth and abs(central - central_half) <= 2e-8 * size + rounding / step:
-                return abs(exact - (4 * central_half - central) / 3) / size  # Richardson: step squared cancels
-        ahead, behind = slopes(direction, TINY)
-        if abs(ahead - behind) > 10 * rounding / TINY:
+            slope, bend = slope_and_bend(direction, step)
+            closer, less_bend = slope_and_bend(direction, step / 2)
+            size = max(abs(exact), abs(closer), floor)
+            # Where L is smooth the bend falls with the step, and not where it has a kink.
+            smooth = less_bend <= 0.6 * bend + rounding / step
+            if smooth and abs(slope - closer) <= 2e-8 * size + rounding / step:
+                return abs(exact - (4 * closer - slope) / 3) / size  # Richardson: step squared cancels
+        _, bend = slope_and_bend(direction, TINY)
+        if bend > 10 * rounding / TINY:
             raise NotDifferentiableError(
                 f"{name}: the function is not differentiable at this point (a ReLU at 0 or a tie in max pooling?) or "
                 "drowns in rounding, so its gradient cannot be checked here: move the point"

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from scratchnet.backend import Array, Noise
+from scratchnet.backend.cuda import NULL, WARP, Kernel
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
 from scratchnet.kernels.batch import Batch
-from scratchnet.kernels.gpu.batch import GpuBatch
+from scratchnet.kernels.gpu.batch import GpuBatch, GpuNoise
 from scratchnet.kernels.gpu.convolution import GpuConvolution
-from scratchnet.kernels.gpu.launch import NULL, WARP, Kernel
-from scratchnet.kernels.gpu.noise import GpuNoise
 from scratchnet.kernels.table import TABLE
 from scratchnet.layers import Conv2D, Dense
 from scratchnet.optimizers import Adam

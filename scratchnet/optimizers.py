@@ -49,15 +49,14 @@ class Optimizer:
         if getattr(parameters, "ndim", None) != 1:
             raise ValueError(f"{self.name}: the parameters are to be one flat vector, as a network's `parameters` are")
         self.device = device or get_device("cpu" if isinstance(parameters, np.ndarray) else "gpu")
-        self.alone = memory is None
-        self.memory = memory or Memory(self.device, parameters.dtype)
-        self.parameters, self.step = parameters, 0
-        self.moments = moments or {name: self.memory.buffer(parameters.size) for name in self.slots}
+        self.alone, self.memory = memory is None, memory or Memory(self.device, parameters.dtype)
+        self.parameters, self.step, size = parameters, 0, parameters.size
+        self.moments = moments or {name: self.memory.buffer(size) for name in self.slots}
         names = self.step_scalars()
-        record, dtype = self.memory.record, parameters.dtype
-        self.of_step = record.field(lambda: list(self.step_scalars().values()), dtype, len(names))
+        self.of_step = self.memory.record.field(lambda: [*self.step_scalars().values()], parameters.dtype, len(names))
         self.scalars = {name: self.of_step[i : i + 1].reshape(()) for i, name in enumerate(names)}
-        self.piece = min(PIECE, parameters.size) if self.device.name == "cpu" else parameters.size
+        self.piece = min(PIECE, size) if self.device.name == "cpu" else size
+        self.pieces = [slice(start, start + self.piece) for start in range(0, size, max(self.piece, 1))]
         self.size, self.stays = self.memory.buffer(self.piece), self.memory.buffer(self.piece, dtype=bool)
         self.negligible = self.memory.negligible()
 
@@ -79,33 +78,30 @@ class Optimizer:
         ops = self.device.ops
         with self.memory.scratch() as take:
             total, temporary = take(self.piece), take(self.piece)
-            for piece in self._pieces():
-                t = temporary[: piece.stop - piece.start]
+            for piece in self.pieces:
                 g = gradients[0][piece]
                 for other in gradients[1:]:
-                    ops.add(g, other[piece], out=total[: t.size])
-                    g = total[: t.size]
-                self.apply(self.parameters[piece], g, t, **{name: self.moments[name][piece] for name in self.slots})
+                    ops.add(g, other[piece], out=total[: g.size])
+                    g = total[: g.size]
+                moments = {name: vector[piece] for name, vector in self.moments.items()}
+                self.apply(self.parameters[piece], g, temporary[: g.size], **moments)
 
     def _advance(self) -> None:
-        self.step += 1
-        if self.step % SWEEP == 0:
-            self._sweep()
+        """Count the step; now and then, set to 0 what has decayed to next to nothing.
 
-    def _sweep(self) -> None:
-        """Set to 0 what has decayed to next to nothing: it would become denormal, and stay so, and cost 100 cycles."""
+        It would become denormal, and stay so, and cost 100 cycles.
+        """
+        self.step += 1
+        if self.step % SWEEP > 0:
+            return
         xp = self.device.xp
         for vector in self.moments.values():
-            for piece in self._pieces():
+            for piece in self.pieces:
                 values = vector[piece]
                 size, stays = self.size[: values.size], self.stays[: values.size]
                 xp.absolute(values, size)
                 xp.greater_equal(size, self.negligible, stays)
                 xp.multiply(values, stays, values)
-
-    def _pieces(self) -> list[slice]:
-        size, length = self.parameters.size, self.piece
-        return [slice(start, min(start + length, size)) for start in range(0, size, length or 1)]
 
     def step_scalars(self) -> dict[str, float]:
         """The scalars of the step that comes, in which `self.step` steps have been done."""

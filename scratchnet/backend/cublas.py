@@ -10,40 +10,36 @@ from typing import Any
 from scratchnet.errors import DeviceError
 
 WORKSPACE = 32 << 20  # bytes: what NVIDIA recommends for a Hopper; kept as long as any graph that uses it
-TF32 = {False: 0, True: 3}  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
+DEFAULT_MATH, TF32_TENSOR_OP_MATH = 0, 3  # of cuBLAS: the second may round the factors of float32 products to 10 bits
 GEMM = {"float32": ("cublasSgemm_v2", ctypes.c_float), "float64": ("cublasDgemm_v2", ctypes.c_double)}
 
 
 class Cublas:
-    """A handle on the library, bound to one stream and one workspace (a device address)."""
+    """A handle on the library, bound to one stream, one workspace (a device address) and one precision."""
 
-    def __init__(self, library: ctypes.CDLL, stream: int, workspace: int) -> None:
+    def __init__(self, library: ctypes.CDLL, stream: int, workspace: int, tf32: bool) -> None:
         self.library, self.handle = library, ctypes.c_void_p()
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self._call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))  # this resets the workspace
         self._call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(workspace), ctypes.c_size_t(WORKSPACE))
-        # alpha and beta are read when a product is launched; keep them where they are
-        self.one = {name: kind(1) for name, (_, kind) in GEMM.items()}
-        self.zero = {name: kind(0) for name, (_, kind) in GEMM.items()}
-
-    def use_tf32(self, use: bool) -> None:
-        """Whether float32 products may round their factors to TF32's 10 bits."""
-        self._call("cublasSetMathMode", self.handle, ctypes.c_int(TF32[use]))
+        self._call("cublasSetMathMode", self.handle, ctypes.c_int(TF32_TENSOR_OP_MATH if tf32 else DEFAULT_MATH))
 
     def product(self, a: Any, b: Any, out: Any) -> None:
         """out = a b for matrices of one dtype; the rows or the columns of a and b lie together, the rows of out."""
-        dtype = str(out.dtype)
         if {len(a.shape), len(b.shape), len(out.shape)} != {2}:
             raise ValueError(f"products are of matrices, and these have the shapes {a.shape}, {b.shape}, {out.shape}")
-        (b_flag, b_leading), (a_flag, a_leading), (out_flag, leading) = (_order(matrix) for matrix in (b, a, out))
-        if out_flag or not a.dtype == b.dtype == out.dtype or (*a.shape, b.shape[1]) != (*out.shape[:1], *b.shape):
+        (a_flag, a_leading), (b_flag, b_leading), (out_flag, leading) = (_order(matrix) for matrix in (a, b, out))
+        (rows, terms), columns, dtype = a.shape, b.shape[1], str(out.dtype)
+        fits = b.shape[0] == terms and out.shape == (rows, columns) and a.dtype == b.dtype == out.dtype
+        if not fits or out_flag:
             raise ValueError(f"no product of {a.shape} {a.dtype} and {b.shape} {b.dtype} into {out.shape} {dtype}")
-        sizes = (ctypes.c_int(size) for size in (out.shape[1], out.shape[0], a.shape[1]))
+        function, number = GEMM[dtype]  # it reads the factors of a b and of out, 1 and 0, before it returns
         self._call(
-            GEMM[dtype][0], self.handle, ctypes.c_int(b_flag), ctypes.c_int(a_flag), *sizes,
-            ctypes.byref(self.one[dtype]), ctypes.c_void_p(b.data.ptr), ctypes.c_int(b_leading),
+            function, self.handle, ctypes.c_int(b_flag), ctypes.c_int(a_flag),
+            ctypes.c_int(columns), ctypes.c_int(rows), ctypes.c_int(terms),
+            ctypes.byref(number(1)), ctypes.c_void_p(b.data.ptr), ctypes.c_int(b_leading),
             ctypes.c_void_p(a.data.ptr), ctypes.c_int(a_leading),
-            ctypes.byref(self.zero[dtype]), ctypes.c_void_p(out.data.ptr), ctypes.c_int(leading),
+            ctypes.byref(number(0)), ctypes.c_void_p(out.data.ptr), ctypes.c_int(leading),
         )  # fmt: skip
 
     def _call(self, name: str, *arguments: Any) -> None:
@@ -54,9 +50,9 @@ class Cublas:
 
 def _order(matrix: Any) -> tuple[int, int]:
     """Whether a matrix's columns lie together (1) or its rows (0), and how far apart those lie."""
-    (rows, columns), (down, across) = matrix.shape, (stride // matrix.itemsize for stride in matrix.strides)
-    if (across == 1 or columns == 1) and (down >= columns or rows == 1):
-        return 0, max(down, columns) if rows > 1 else columns
-    if (down == 1 or rows == 1) and (across >= rows or columns == 1):
-        return 1, max(across, rows) if columns > 1 else rows
+    sizes, strides = matrix.shape, tuple(stride // matrix.itemsize for stride in matrix.strides)
+    for flag, (count, length), (apart, step) in ((0, sizes, strides), (1, sizes[::-1], strides[::-1])):
+        distance = apart if count > 1 else length  # a single row or column has no next one
+        if (step == 1 or length == 1) and distance >= length:
+            return flag, distance
     raise ValueError(f"neither the rows nor the columns of a matrix with strides {matrix.strides} lie together")

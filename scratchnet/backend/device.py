@@ -18,7 +18,9 @@ from scratchnet.backend.ops import Ops
 from scratchnet.backend.program import Capture
 from scratchnet.errors import DeviceError
 
+DEVICES = "cpu", "gpu"
 PRECISIONS = "fp32", "tf32"
+EXTRAS = "scratchnet[cuda12] or scratchnet[cuda13]"
 AMPERE = 80  # the first compute capability with TF32
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
@@ -34,11 +36,11 @@ class Device:
 
     name: str
     image_axes: tuple[int, int, int, int]
-    cuda: Cuda | None = None
+    cuda: Any = None
     capture: Capture | None = None
     precision = "fp32"
 
-    def __init__(self, xp: Any, ops: Ops | None = None) -> None:
+    def __init__(self, xp: Any = np, ops: Ops | None = None) -> None:
         self.xp, self.ops = xp, ops or Ops(xp)
 
     def session(self) -> AbstractContextManager[None]:
@@ -49,19 +51,15 @@ class Device:
         return self.xp.zeros(shape, dtype)
 
     def to_device(self, array: np.ndarray) -> Array:
-        raise NotImplementedError
+        return self.xp.asarray(array)
 
     def to_host(self, array: Array) -> np.ndarray:
         """A fresh, C-contiguous NumPy array of the same values."""
-        raise NotImplementedError
+        return np.array(array, order="C")
 
     def load(self, host: np.ndarray, out: Array) -> None:
         """Copy a NumPy array into a buffer of the device."""
-        raise NotImplementedError
-
-    def take(self, array: Array, rows: Array, out: Array) -> None:
-        """array[rows] along the first axis; the rows must exist."""
-        raise NotImplementedError
+        self.xp.copyto(out, self.xp.asarray(host))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return get_device, (self.name, self.precision)
@@ -84,21 +82,6 @@ class Cpu(Device):
     name = "cpu"
     image_axes = (1, 2, 0, 3)
 
-    def __init__(self) -> None:
-        super().__init__(np)
-
-    def to_device(self, array: np.ndarray) -> np.ndarray:
-        return np.asarray(array)
-
-    def to_host(self, array: np.ndarray) -> np.ndarray:
-        return np.array(array, order="C")
-
-    def load(self, host: np.ndarray, out: np.ndarray) -> None:
-        np.copyto(out, host)
-
-    def take(self, array: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
-        np.take(array, rows, 0, out, mode="clip")  # the mode in which NumPy does not go through a copy of `out`
-
 
 class Gpu(Device):
     """CuPy. Images lie as (N, H, W, C). The precision is by default "tf32" on a card that has it."""
@@ -106,51 +89,39 @@ class Gpu(Device):
     name = "gpu"
     image_axes = (0, 1, 2, 3)
 
-    cuda: Cuda
-
     def __init__(self, precision: str | None = None) -> None:
-        if len(packages := _cupy_packages()) > 1:  # before the import, which two packages can break or warn of
+        packages = _cupy_packages()
+        if len(packages) > 1:  # before the import, which two packages can break or warn of
             raise DeviceError(
                 f"device 'gpu' needs one CuPy package and here are {len(packages)}, {' and '.join(packages)}, which "
-                "overwrite each other: uninstall all of them, then install scratchnet[cuda12] or scratchnet[cuda13]"
+                f"overwrite each other: uninstall all of them, then install {EXTRAS}"
             )
         try:
+            problem = "needs CuPy, which cannot be imported"
+            advice = f"install {EXTRAS}, whichever matches the driver"
             import cupy
-        except ImportError as error:
-            raise DeviceError(
-                f"device 'gpu' needs CuPy, which cannot be imported ({error}): install scratchnet[cuda12] or "
-                "scratchnet[cuda13], whichever matches the driver, or choose the device 'cpu'"
-            ) from error
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except Exception as error:
-            raise DeviceError(
-                f"device 'gpu' needs a CUDA GPU and a driver as new as CuPy's CUDA, and CuPy finds none ({error}): "
-                "check nvidia-smi, install scratchnet[cuda12] for an older driver, or choose the device 'cpu'"
-            ) from error
-        if count == 0:
-            raise DeviceError("device 'gpu' needs a CUDA GPU and this machine shows none: choose the device 'cpu'")
-        try:
+
+            problem = "needs a CUDA GPU and a driver as new as CuPy's CUDA, and CuPy finds none"
+            advice = "check nvidia-smi, install scratchnet[cuda12] for an older driver"
+            if cupy.cuda.runtime.getDeviceCount() == 0:
+                raise RuntimeError("this machine shows none")
+            problem = "cannot be set up"
+            advice = "another program may have its memory (see nvidia-smi), or a library of CUDA is missing, "
+            advice += f"which {EXTRAS} brings"
             capability = int(cupy.cuda.Device().compute_capability)
             self.precision = precision or ("tf32" if capability >= AMPERE else "fp32")
             self.cuda = _cuda(cupy)
             self.workspace = cupy.empty(WORKSPACE, np.uint8)
-            self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, self.workspace.data.ptr)
-            self.cublas.use_tf32(self.precision == "tf32")
+            tf32, address = self.precision == "tf32", self.workspace.data.ptr
+            self.cublas = Cublas(_cublas_library(), self.cuda.stream.ptr, address, tf32)
             cupy.cuda.nvrtc.getVersion()
-        except (RuntimeError, MemoryError, OSError, ImportError) as error:  # CuPy's errors are of the first two kinds
-            raise DeviceError(
-                f"device 'gpu' cannot be set up ({error}): another program may have its memory (see nvidia-smi), or "
-                "a library of CUDA is missing, which scratchnet[cuda12] or scratchnet[cuda13] brings; or choose 'cpu'"
-            ) from error
+        except Exception as error:  # of any kind, as it is CuPy's, CUDA's or the driver's
+            raise DeviceError(f"device 'gpu' {problem} ({error}): {advice}, or choose the device 'cpu'") from error
         self.capture = self.cuda.capture
         super().__init__(cupy, GpuOps(cupy, self.cublas, self.cuda))
 
     def session(self) -> AbstractContextManager[None]:
         return self.cuda.session()
-
-    def to_device(self, array: np.ndarray) -> Array:
-        return self.xp.asarray(array)
 
     def to_host(self, array: Array) -> np.ndarray:
         return self.xp.asnumpy(array, order="C")
@@ -159,7 +130,7 @@ class Gpu(Device):
         if out.flags.c_contiguous:
             self.cuda.load(np.asarray(host, out.dtype, order="C"), out)
         else:
-            self.xp.copyto(out, self.xp.asarray(host))
+            super().load(host, out)
 
 
 def _cupy_packages() -> list[str]:
@@ -174,13 +145,7 @@ def _cublas_library() -> ctypes.CDLL:
     return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
 
 
-@cache
-def _cuda(cupy: Any) -> Cuda:
-    """One for all devices: whatever they do is then in one order."""
-    return Cuda(cupy)
-
-
-DEVICES: dict[str, type[Device]] = {"cpu": Cpu, "gpu": Gpu}
+_cuda = cache(Cuda)  # one for all devices: whatever they do is then in one order
 _made: dict[tuple[str, str | None], Device] = {}
 _making = threading.Lock()
 
@@ -196,6 +161,6 @@ def get_device(name: str, precision: str | None = None) -> Any:
         one_of(precision, PRECISIONS if name == "gpu" else PRECISIONS[:1], "precision", f"device {name!r}")
     with _making:
         if (name, precision) not in _made:
-            device = DEVICES[name](precision) if name == "gpu" else DEVICES[name]()  # type: ignore[call-arg]
-            _made[name, precision] = _made.setdefault((name, device.precision), device)
+            device = Gpu(precision) if name == "gpu" else Cpu()
+            _made[name, precision] = _made.setdefault((name, device.precision), device)  # one, by default or by name
         return _made[name, precision]

@@ -10,13 +10,11 @@ import numpy as np
 
 from scratchnet.backend.buffers import Memory
 from scratchnet.backend.device import Array
+from scratchnet.backend.layout import BatchSlice
 from scratchnet.backend.program import prepare
 
 # Streams keep apart what draws with the same seed; a network's layers use their place, 0, 1, 2, ...
-HEAD = 1 << 32
-SHUFFLE = HEAD + 1
-SAMPLING = HEAD + 2
-INITIALIZERS = HEAD + 3
+HEAD, SHUFFLE, SAMPLING, INITIALIZERS = (2**32 + number for number in range(4))
 TICK = 8  # one increment of Philox's counter yields eight numbers of 32 bits
 LEVELS = np.float32(1 << 23)
 
@@ -80,24 +78,16 @@ class Noise:
     """Uniform numbers of one layer or head for its rows of the batch: `draw(out)` fills an array (rows, *shape)."""
 
     def __init__(
-        self,
-        seed: int,
-        stream: int,
-        clock: StepCounter,
-        first_row: int,
-        rows: int,
-        shape: tuple[int, ...],
-        memory: Memory,
+        self, seed: int, stream: int, clock: StepCounter, batch: BatchSlice, shape: tuple[int, ...], memory: Memory
     ) -> None:
-        self.seed, self.stream, self.clock, self.first_row = seed, stream, clock, first_row
+        self.seed, self.stream, self.clock, self.first_row = seed, stream, clock, batch.start
         self.device, columns = memory.device, prod(shape)
-        self._drawn = np.empty((rows, columns + -columns % TICK), np.float32)
-        self.values = self._drawn[:, :columns].reshape(rows, *shape, copy=False)
+        self._drawn = np.empty((batch.size, columns + -columns % TICK), np.float32)
+        self.values = self._drawn[:, :columns].reshape(batch.size, *shape, copy=False)
 
     def draw(self, out: Array) -> None:
         prepare(self._draw, out)
 
     def _draw(self, out: Array) -> None:
-        if self._drawn.size:
-            fill_uniform(self.seed, self.stream, self.clock.counter, self.clock.row + self.first_row, self._drawn)
+        fill_uniform(self.seed, self.stream, self.clock.counter, self.clock.row + self.first_row, self._drawn)
         self.device.load(self.values, out=out)

@@ -10,6 +10,7 @@ from scratchnet.backend.products import parts, pieces
 from scratchnet.backend.program import run
 
 BY_KEYWORD = "maximum", "minimum"  # whose third position NumPy 2.4 deprecates
+QUICK = {"sum": np.add.reduce, "amax": np.maximum.reduce}  # without the microseconds of NumPy's wrappers
 
 
 class Ops:
@@ -22,9 +23,6 @@ class Ops:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
-        # NumPy's wrappers around reductions cost microseconds; its ufunc methods do not. CuPy has only the functions.
-        self._sum: Any = np.add.reduce if xp is np else xp.sum
-        self._max: Any = np.maximum.reduce if xp is np else xp.amax
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         function = getattr(self.xp, name)
@@ -55,19 +53,20 @@ class Ops:
         self.sum(each, 0, out)
 
     def copy(self, source: Any, out: Any, where: Any = None) -> None:
-        if where is None:
-            run(self.xp.copyto, out, source)
-        else:
-            run(partial(self.xp.copyto, where=where), out, source)
+        run(self.xp.copyto if where is None else partial(self.xp.copyto, where=where), out, source)
 
     def fill(self, value: float, out: Any) -> None:
         run(out.fill, value)
 
     def sum(self, a: Any, axis: int | tuple[int, ...], out: Any) -> None:
-        run(partial(self._sum, axis=axis, out=out), a)
+        self._reduce("sum", a, axis, out)
 
     def max(self, a: Any, axis: int, out: Any) -> None:
-        run(partial(self._max, axis=axis, out=out), a)
+        self._reduce("amax", a, axis, out)
 
     def argmax(self, a: Any, axis: int, out: Any) -> None:
-        run(partial(self.xp.argmax, axis=axis, out=out), a)
+        self._reduce("argmax", a, axis, out)
+
+    def _reduce(self, name: str, a: Any, axis: int | tuple[int, ...], out: Any) -> None:
+        function = QUICK[name] if self.xp is np and name in QUICK else getattr(self.xp, name)
+        run(partial(function, axis=axis, out=out), a)

@@ -24,9 +24,7 @@ def pieces(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> list[Product]:
     most = fitting // UNIT * UNIT
     step = next((step for step in range(most, most // 2, -UNIT) if rows % step == 0), most)
     count, whole = rows // step, rows // step * step
-    stack, of_stack = (
-        x[..., :whole, :].reshape(*x.shape[:-2], count, step, x.shape[-1], copy=False) for x in (a, out)
-    )
+    stack, of_stack = (x[..., :whole, :].reshape(*x.shape[:-2], count, step, x.shape[-1], copy=False) for x in (a, out))
     rest = [(a[..., whole:, :], b, out[..., whole:, :])] if whole < rows else []
     return [(stack, b[..., None, :, :], of_stack), *rest]
 

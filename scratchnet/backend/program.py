@@ -16,7 +16,12 @@ from typing import Any, Self
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Capture = Callable[[Sequence[Call], Sequence[str]], Callable[[], None]]  # calls and their owners
 
-_recording = threading.local()
+
+class _Recording(threading.local):
+    program: "Program | None" = None
+
+
+_recording = _Recording()
 
 
 class Program:
@@ -33,7 +38,7 @@ class Program:
         self.capture = capture
 
     def __enter__(self) -> Self:
-        if getattr(_recording, "program", None) is not None:
+        if _recording.program is not None:
             raise RuntimeError("a program is being recorded on this thread already")
         _recording.program = self
         return self
@@ -44,21 +49,18 @@ class Program:
     def replay(self) -> None:
         """Run the recorded calls again, in their order, on the same buffers."""
         if self.capture is not None:
-            self._capture(self.capture)
+            places = [place for place in range(len(self.calls)) if place not in self.preparations]
+            graph = self.capture([self.calls[place] for place in places], [self.owners[place] for place in places])
+            self.calls = [*(self.calls[place] for place in sorted(self.preparations)), (graph, ())]
+            self.capture = None
         for function, arguments in self.calls:
             function(*arguments)
-
-    def _capture(self, capture: Capture) -> None:
-        places = [place for place in range(len(self.calls)) if place not in self.preparations]
-        graph = capture([self.calls[place] for place in places], [self.owners[place] for place in places])
-        self.calls = [*(self.calls[place] for place in sorted(self.preparations)), (graph, ())]
-        self.capture = None
 
 
 def run(function: Callable[..., Any], *arguments: Any) -> None:
     """Call the function now, and remember the call if a program is being recorded."""
     function(*arguments)
-    program = getattr(_recording, "program", None)
+    program = _recording.program
     if program is not None:
         program.calls.append((function, arguments))
         program.owners.append(program.owner)
@@ -66,9 +68,8 @@ def run(function: Callable[..., Any], *arguments: Any) -> None:
 
 def owned_by(name: str) -> None:
     """What is recorded from here on belongs to the layer of this name."""
-    program = getattr(_recording, "program", None)
-    if program is not None:
-        program.owner = name
+    if _recording.program is not None:
+        _recording.program.owner = name
 
 
 def prepare(function: Callable[..., Any], *arguments: Any) -> None:
@@ -76,7 +77,6 @@ def prepare(function: Callable[..., Any], *arguments: Any) -> None:
 
     Nothing else writes to that buffer before, so the call may come at any earlier place of the step.
     """
-    program = getattr(_recording, "program", None)
-    if program is not None:
-        program.preparations.add(len(program.calls))
+    if _recording.program is not None:
+        _recording.program.preparations.add(len(_recording.program.calls))
     run(function, *arguments)

@@ -23,16 +23,17 @@ class Batch:
         self.byte = memory.constant(255)
 
     def load(self, images: Array, labels: Array, order: Array | None = None) -> None:
-        device, ops, rows = self.memory.device, self.memory.device.ops, len(self.x)
+        xp, ops = self.memory.device.xp, self.memory.device.ops
 
         def take() -> None:
-            first = self.start()
+            start = self.start()
+            rows = slice(start, start + len(self.x))
             if order is None:
-                device.xp.copyto(self.taken, images[first : first + rows])
+                xp.copyto(self.taken, images[rows])
                 return
-            chosen = order[first : first + rows]
-            device.take(images, chosen, out=self.taken)
-            device.take(labels, chosen, out=self.labels)
+            # NumPy goes through a copy of what it writes to, but not in this mode.
+            xp.take(images, order[rows], 0, self.taken, mode="clip")
+            xp.take(labels, order[rows], 0, self.labels, mode="clip")
 
         run(take)
         ops.copy(self.taken.transpose(0, 2, 3, 1) if images.ndim == 4 else self.taken, out=self.x)

@@ -1,95 +1,52 @@
-"""How a window slides along an axis, as Keras defines it."""
+"""How windows slide over images, as Keras defines it."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from scratchnet.backend import Array
 
-Padding = Literal["valid", "same"]
+Pair = tuple[int, int]  # of rows and of columns
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A window of `size` entries, `dilation` apart, that moves by `stride` over `before + length + after` entries."""
-
-    length: int
-    size: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
-
-    @property
-    def span(self) -> int:
-        """Entries from the window's first to its last, inclusive."""
-        return (self.size - 1) * self.dilation + 1
-
-    @property
-    def outputs(self) -> int:
-        return (self.before + self.length + self.after - self.span) // self.stride + 1
-
-    def entries(self, offset: int, first: int = 0, last: int | None = None) -> slice:
-        """Of the padded axis, what windows `first` to `last` (exclusive) see at their entry `offset`."""
-        last = self.outputs if last is None else last
-        start = offset * self.dilation + first * self.stride
-        return slice(start, start + (last - first - 1) * self.stride + 1 if last > first else start, self.stride)
-
-
-def axis(length: int, size: int, stride: int, padding: Padding, dilation: int = 1) -> Axis:
-    """The axis for a padding rule; ValueError if a window does not fit.
-
-    `valid` pads nothing; `same` pads so that there are ceil(length / stride) outputs, and where the number of zeros is
-    odd the extra one comes after.
-    """
-    span = (size - 1) * dilation + 1
-    if padding == "valid":
-        if span > length:
-            raise ValueError(f"a window that spans {span} does not fit an axis of length {length} with padding 'valid'")
-        return Axis(length, size, stride, dilation, 0, 0)
-    total = max((-(-length // stride) - 1) * stride + span - length, 0)
-    return Axis(length, size, stride, dilation, total // 2, total - total // 2)
-
-
-@dataclass(frozen=True)
 class Windows:
-    """Windows over the rows and the columns of an image."""
+    """Windows of `size` entries, `dilation` apart, that move by `strides` over the images of a layer.
 
-    rows: Axis
-    columns: Axis
+    `outputs` is how many there are, `margins` the zeros before and after: none with padding `valid`, and with `same` so
+    many that there are ceil(length / stride) windows; where their number is odd the extra one comes after. Raises
+    ValueError if a window does not fit.
+    """
 
-    @property
-    def outputs(self) -> tuple[int, int]:
-        return self.rows.outputs, self.columns.outputs
+    def __init__(
+        self, input_shape: tuple[int, ...], size: Pair, strides: Pair, padding: str, dilation: Pair = (1, 1)
+    ) -> None:
+        self.size, self.strides, self.dilation = size, strides, dilation
+        rows, columns = zip(input_shape[:2], size, strides, dilation, strict=True)
+        (rows_out, around_rows), (columns_out, around_columns) = _slide(*rows, padding), _slide(*columns, padding)
+        self.outputs, self.margins = (rows_out, columns_out), (around_rows, around_columns)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.rows.size, self.columns.size
+    def entries(self, padded: Array, first: int = 0, shape: Pair | None = None) -> list[Array]:
+        """One view of `padded` (N, H, W, C) for each entry of a window, row by row: what the windows see there.
 
-    @property
-    def margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        return (self.rows.before, self.rows.after), (self.columns.before, self.columns.after)
+        By all of them, or by as many as `shape` from the row of windows `first` on.
+        """
+        height, width = shape or self.outputs
+        rows, columns = self._seen(0, first, height), self._seen(1, 0, width)
+        return [padded[:, row, column] for row in rows for column in columns]
 
-    def entries(self, padded: Array) -> list[Array]:
-        """One view of `padded` (N, H, W, C) for each entry of the window, in row-major order: what all windows see."""
-        return [
-            padded[:, self.rows.entries(r), self.columns.entries(s)]
-            for r in range(self.rows.size)
-            for s in range(self.columns.size)
-        ]
+    def _seen(self, axis: int, first: int, count: int) -> list[slice]:
+        """Along one axis, for each entry of a window: where `count` windows from `first` on have it."""
+        stride = self.strides[axis]
+        starts = [first * stride + entry * self.dilation[axis] for entry in range(self.size[axis])]
+        return [slice(start, start + (count - 1) * stride + 1, stride) for start in starts]
 
 
-def windows(
-    input_shape: tuple[int, ...],
-    size: tuple[int, int],
-    strides: tuple[int, int],
-    padding: Padding,
-    dilation: tuple[int, int] = (1, 1),
-) -> Windows:
-    """The windows of a layer whose input has the shape (H, W, C)."""
-    rows, columns = (
-        axis(input_shape[place], size[place], strides[place], padding, dilation[place]) for place in (0, 1)
-    )
-    return Windows(rows, columns)
+def _slide(length: int, size: int, stride: int, dilation: int, padding: str) -> tuple[int, Pair]:
+    """Along one axis: the number of windows, and the zeros before and after."""
+    span = (size - 1) * dilation + 1  # entries from a window's first to its last, inclusive
+    outputs = -(-length // stride) if padding == "same" else (length - span) // stride + 1
+    if outputs < 1:
+        raise ValueError(f"a window that spans {span} does not fit an axis of length {length} with padding 'valid'")
+    total = max((outputs - 1) * stride + span - length, 0)
+    return outputs, (total // 2, total - total // 2)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Winograd convolution F(4x4, 3x3): four by four outputs from six by six inputs.
 
-    Y = A' [ (G g G') * (B' d B) ] A        summed over input channels
+    Y = A' [ (G g G') * (B' d B) ] A        summed over input channels, with
+
+    B' d: data, 6 -> 6        A' m: output, 6 -> 4        G g: kernel, 3 -> 6
 
 takes 36 products where the definition takes 144 (Lavin and Gray, "Fast algorithms for convolutional neural networks",
-2016; docs/derivations/winograd.md). Gathered over tiles and images they are 36 matrix products. The work goes strip by
-strip, one row of tiles, so that all that a strip touches stays in the second-level cache.
+2016, section 4.3; docs/derivations/winograd.md). Gathered over tiles and images they are 36 matrix products. The work
+goes strip by strip, one row of tiles, so that all that a strip touches stays in the second-level cache.
 
 Applies to 3x3 kernels with stride 1 and dilation 1 on the CPU. Tiles may reach over the right and lower edge of the
 image: what they compute there is left out, and its gradient is zero.
@@ -15,55 +17,47 @@ import numpy as np
 from scratchnet.backend import Array, Memory, view
 from scratchnet.kernels.epilogue import Epilogue, Piece
 from scratchnet.kernels.geometry import Convolution
-from scratchnet.kernels.winograd_transforms import A, G, Transforms
 
 TILE = 4
+A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]).T
+G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 
 
 class Winograd:
     """One convolution of a batch with its epilogue; owns its input `x`, `dx` (N, H, W, C) with the margins it needs."""
 
     def __init__(self, convolution: Convolution, memory: Memory) -> None:
-        images, filters, windows = convolution.images, convolution.filters, convolution.windows
-        input_shape, pool = convolution.input_shape, convolution.pool
-        self.images, self.channels, self.filters = images, input_shape[2], filters
+        images, shape, windows = convolution.images, convolution.input_shape, convolution.windows
+        channels, filters = shape[2], convolution.filters
+        self.channels, self.filters = channels, filters
         self.memory, self.ops, self.input_gradient = memory, memory.device.ops, convolution.input_gradient
         self.transforms = Transforms(memory)
-        self.step = TILE // 2 if pool else TILE  # rows and columns of the activation that a tile makes
-        outputs = [size // 2 * 2 if pool else size for size in windows.outputs]
-        self.height, self.width = (size // 2 if pool else size for size in outputs)
-        self.strips, self.tiles = (-(-size // TILE) for size in outputs)
+        pooling = 2 if convolution.pool else 1
+        self.height, self.width = (size // pooling for size in windows.outputs)  # of the activation
+        self.step = TILE // pooling  # rows and columns of it that a tile makes
+        self.strips, self.tiles = (-(-size // self.step) for size in (self.height, self.width))
         self.runs = self.tiles * images  # rows of each of the 36 matrix products
 
-        margins = [
-            (before, TILE * tiles + 2 - before - length)
-            for (before, _), tiles, length in zip(
-                windows.margins, (self.strips, self.tiles), input_shape[:2], strict=True
-            )
-        ]
-        run = images * self.channels
-        self.x, padded = self._image(input_shape, margins)
-        columns = np.lib.stride_tricks.sliding_window_view(padded, 6, axis=1)[:, ::TILE]
+        (top, _), (left, _) = windows.margins
+        bottom, right = TILE * self.strips + 2 - top - shape[0], TILE * self.tiles + 2 - left - shape[1]
+        margins = (top, max(bottom, 0)), (left, max(right, 0))  # tiles need not reach the edge
+        self.x, padded = memory.padded_activation(images, shape, margins)
+        columns = np.lib.stride_tricks.sliding_window_view(self._lying(padded), 6, axis=1)[:, ::TILE]
         self.x_columns = columns.transpose(3, 0, 1, 2)  # (column in its tile, row, tile, run)
         if self.input_gradient:
-            self.dx, self.dx_rows = self._image(input_shape, margins)
-        self.v = memory.buffer(self.strips, 6, 6, self.tiles * run)
-        self.u, self.ut = memory.buffer(36, self.channels, filters), memory.buffer(36, filters, self.channels)
-        self.du = memory.buffer(36, self.channels, filters)
+            self.dx, padded = memory.padded_activation(images, shape, margins)
+            self.dx_rows = self._lying(padded)
+        self.v = memory.buffer(self.strips, 6, 6, self.runs * channels)
+        self.u, self.ut = memory.buffer(36, channels, filters), memory.buffer(36, filters, channels)
+        self.du = memory.buffer(36, channels, filters)
         # Both sides at once, as matrix products: of 9 kernel entries 36, and of 36 products 16 outputs.
         g, a = np.kron(G, G), np.kron(A, A)
         self.g, self.gt, self.a, self.at = (np.ascontiguousarray(each, memory.dtype) for each in (g, g.T, a, a.T))
-        self.epilogues = [
-            Epilogue(TILE, TILE, self.runs * filters, images, filters, convolution.relu, pool, memory)
-            for _ in range(self.strips)
-        ]
+        self.epilogues = [Epilogue(convolution, memory, TILE, TILE, self.tiles) for _ in range(self.strips)]
 
-    def _image(self, shape: tuple[int, ...], margins: list[tuple[int, int]]) -> tuple[Array, Array]:
-        """An image with margins (negative where the tiles do not reach the edge): its inside, and all (H, W, run)."""
-        outer = [(before, max(after, 0)) for before, after in margins]
-        inside, padded = self.memory.padded_activation(self.images, shape, outer)
-        lying = padded.transpose(1, 2, 0, 3)
-        return inside, view(lying, *lying.shape[:2], -1)[:, : TILE * self.tiles + 2]
+    def _lying(self, padded: Array) -> Array:
+        """What the tiles see of an image with margins, as it lies in memory: (H, W, run)."""
+        return view(padded.transpose(1, 2, 0, 3), *padded.shape[1:3], -1)[:, : TILE * self.tiles + 2]
 
     def _pieces(self, y: Array, strip: int) -> list[Piece]:
         """The rows of `y` that a strip makes, as (row, column, tile, image, channel): whole tiles, then what is cut."""
@@ -80,12 +74,11 @@ class Winograd:
 
     def forward(self, kernel: Array, bias: Array | None, y: Array) -> None:
         """y = x * kernel + bias, then the epilogue; `y` has axes N, H, W, C in any memory order."""
-        ops, images, tiles, runs = self.ops, self.images, self.tiles, self.runs
-        channels, filters, transforms = self.channels, self.filters, self.transforms
+        ops, runs, channels, filters, transforms = self.ops, self.runs, self.channels, self.filters, self.transforms
         ops.matmul(self.g, view(kernel, 9, -1), out=view(self.u, 36, -1))
         with self.memory.scratch() as take:
-            t = take(6, 6, tiles, images * channels)  # rows of the input with their columns transformed
-            m, block = take(36, runs * filters), take(4, 4, runs * filters)
+            t = take(6, 6, self.tiles, runs * channels // self.tiles)  # rows of the input, their columns transformed
+            m, block = take(36, runs * filters), take(*self.epilogues[0].block)
             for strip in range(self.strips):
                 seen = 2 if strip else 0  # the first two rows are the last two of the strip above
                 if seen:
@@ -103,7 +96,7 @@ class Winograd:
         if dbias is not None:
             ops.fill(0, out=dbias)
         with self.memory.scratch() as take:
-            block, m = take(4, 4, runs * filters), take(36, runs * filters)
+            block, m = take(*self.epilogues[0].block), take(36, runs * filters)
             part, products = take(36, channels, filters), view(m, 36, runs, filters)
             dv, t = take(6, 6, runs * channels), take(6, 6, runs * channels)
             carry = take(2, 6, runs * channels)
@@ -143,3 +136,54 @@ class Winograd:
             shared = first_four[:, 1:, j]
             self.ops.add(shared, t[4 + j, :, :-1], out=shared)
             self.ops.copy(t[4 + j, :, -1], out=dx[:, TILE * tiles + j])
+
+
+class Transforms:
+    """B' and its adjoint over the first axis, by additions and multiplications with 4.
+
+    `out` must not overlap the operand. Doubling is an addition. Each works on all that the other axes hold.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory, self.ops = memory, memory.device.ops
+        self.four, self.minus_four = memory.constant(4), memory.constant(-4)
+
+    def input(self, d: Array, out: Array) -> None:
+        """out = B' d (6 -> 6)."""
+        ops = self.ops
+        with self.memory.scratch() as take:
+            even, odd, t = (take(2, *d.shape[1:]) for _ in range(3))
+            ops.multiply(d[1:3], self.four, out=t)
+            ops.subtract(d[3:5], t, out=t)  # d3 - 4 d1, d4 - 4 d2
+            ops.add(t[1], t[0], out=out[1])
+            ops.subtract(t[1], t[0], out=out[2])
+            ops.subtract(d[0:2], d[2:4], out=even)  # d0 - d2, d1 - d3
+            ops.subtract(d[4:6], d[2:4], out=odd)  # d4 - d2, d5 - d3
+            ops.add(even[1], even[1], out=t[0])
+            ops.subtract(odd[0], t[0], out=out[3])
+            ops.add(odd[0], t[0], out=out[4])
+            ops.multiply(even, self.four, out=even)
+            ops.add(even, odd, out=out[0::5])
+
+    def input_adjoint(self, dv: Array, out: Array) -> None:
+        """B dv (6 -> 6): its rows 0 to 3 go to out, its rows 4 and 5 take the place of those of dv; destroys dv."""
+        ops = self.ops
+        with self.memory.scratch() as take:
+            t = take(*dv.shape[1:])
+            ops.add(dv[1], dv[2], out=t)
+            ops.subtract(dv[1], dv[2], out=dv[1])
+            ops.add(dv[3], dv[4], out=dv[2])
+            ops.subtract(dv[3], dv[4], out=dv[3])
+            ops.add(dv[0], t, out=t)
+            ops.add(t, dv[2], out=dv[4])
+            ops.multiply(t, self.minus_four, out=t)
+            ops.subtract(t, dv[2], out=t)
+            ops.subtract(t, dv[0], out=out[2])
+            ops.multiply(dv[0], self.four, out=out[0])
+            ops.subtract(dv[5], dv[1], out=dv[1])
+            ops.add(dv[3], dv[3], out=dv[3])
+            ops.multiply(dv[1], self.four, out=t)
+            ops.subtract(t, dv[3], out=out[1])
+            ops.subtract(dv[3], dv[1], out=dv[3])
+            ops.multiply(dv[5], self.four, out=t)
+            ops.subtract(dv[3], t, out=out[3])

@@ -5,7 +5,7 @@ from typing import Any
 from scratchnet.arguments import boolean, one_of, pair, positive_integer
 from scratchnet.backend import Array
 from scratchnet.initializers import Initializer, get_initializer
-from scratchnet.kernels.geometry import Convolution, windows
+from scratchnet.kernels.geometry import Convolution, Windows
 from scratchnet.kernels.im2col import Im2col
 from scratchnet.kernels.winograd import Winograd
 from scratchnet.layers.layer import Layer, image_shape
@@ -50,7 +50,7 @@ class Conv2D(Layer):
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         _, _, channels = image_shape(input_shape, self.name)
         try:
-            self.windows = windows(input_shape, self.kernel_size, self.strides, self.padding, self.dilation_rate)
+            self.windows = Windows(input_shape, self.kernel_size, self.strides, self.padding, self.dilation_rate)
         except ValueError as error:
             raise ValueError(f"{self.name}: for the input shape {input_shape}, {error}") from None
         self.parameter("kernel", (*self.kernel_size, channels, self.filters), self.kernel_initializer)

@@ -422,8 +422,8 @@ class Layer(Module):
 
     def noise(self, seed: int) -> Any:
         """Uniform numbers in (0, 1) for the rows of the input: `noise(seed).draw(out)` in every step."""
-        rows, shape = self.batch.size, self.input_shape
-        return on(self.device, Noise)(seed, self.noise_stream, self.clock, self.batch.start, rows, shape, self.memory)
+        kind = on(self.device, Noise)
+        return kind(seed, self.noise_stream, self.clock, self.batch, self.input_shape, self.memory)
 
     # --- what all layers share
 

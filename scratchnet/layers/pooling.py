@@ -3,7 +3,7 @@
 import numpy as np
 
 from scratchnet.arguments import one_of, pair
-from scratchnet.kernels.geometry import windows
+from scratchnet.kernels.geometry import Windows
 from scratchnet.layers.layer import Layer, image_shape
 
 
@@ -26,7 +26,7 @@ class _Pooling2D(Layer):
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         _, _, channels = image_shape(input_shape, self.name)
         try:
-            self.windows = windows(input_shape, self.pool_size, self.strides, self.padding)
+            self.windows = Windows(input_shape, self.pool_size, self.strides, self.padding)
         except ValueError as error:
             raise ValueError(f"{self.name}: for the input shape {input_shape}, {error}") from None
         return (*self.windows.outputs, channels)

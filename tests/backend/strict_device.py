@@ -82,6 +82,3 @@ class StrictDevice(Device):
     def load(self, host: np.ndarray, out: DeviceArray) -> None:
         assert not isinstance(host, DeviceArray)
         self.xp.copyto(out, self.xp.asarray(host))
-
-    def take(self, array: DeviceArray, rows: DeviceArray, out: DeviceArray) -> None:
-        self.xp.take(array, rows, 0, out)

@@ -72,8 +72,8 @@ class Matrix(SimpleNamespace):
         )  # fmt: skip
 
 
-def cublas(library: Library) -> Cublas:
-    return Cublas(library, 11, 22)  # type: ignore[arg-type]
+def cublas(library: Library, tf32: bool = False) -> Cublas:
+    return Cublas(library, 11, 22, tf32)  # type: ignore[arg-type]
 
 
 def laid_out(array: np.ndarray, order: str, wider: bool) -> np.ndarray:
@@ -101,11 +101,10 @@ def test_product_is_numpys(dtype: str, sizes: Any, orders: Any, wider: Any) -> N
 
 
 def test_the_workspace_is_set_after_the_stream() -> None:
-    library = Library()
-    handle = cublas(library)
-    handle.use_tf32(True)
-    handle.use_tf32(False)
-    assert library.log == [("stream", 11), ("workspace", (22, WORKSPACE)), ("mode", 3), ("mode", 0)]
+    for tf32, mode in ((True, 3), (False, 0)):
+        library = Library()
+        cublas(library, tf32)
+        assert library.log == [("stream", 11), ("workspace", (22, WORKSPACE)), ("mode", mode)]
 
 
 def test_what_cublas_cannot_do_is_refused() -> None:

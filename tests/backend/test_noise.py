@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchnet.backend import Memory, Noise, StepCounter, get_device
+from scratchnet.backend import BatchSlice, Memory, Noise, StepCounter, get_device
 from scratchnet.backend.noise import gumbel, open_interval, uniform
 
 
@@ -46,7 +46,7 @@ def test_seed_stream_and_step_each_change_everything() -> None:
 def test_noise_follows_the_clock() -> None:
     clock = StepCounter()
     memory = Memory(get_device("cpu"), "float32")
-    noise, out = Noise(1, 2, clock, 3, 4, (2, 5), memory), memory.buffer(4, 2, 5)
+    noise, out = Noise(1, 2, clock, BatchSlice(3, 4, 7), (2, 5), memory), memory.buffer(4, 2, 5)
     noise.draw(out)
     first = out.copy()
     np.testing.assert_array_equal(first.reshape(4, 10), uniform(1, 2, 0, 3, 4, 10))

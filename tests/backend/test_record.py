@@ -22,7 +22,7 @@ from scratchnet import (
     Trainer,
 )
 from scratchnet.backend import Program, StepRecord, get_device
-from scratchnet.backend.record import CAPACITY
+from scratchnet.backend.buffers import CAPACITY
 from tests.backend.strict_device import StrictDevice
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, KernelDevice
 from tests.training.problem import dataset

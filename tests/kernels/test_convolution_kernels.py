@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchnet.backend import Array, Memory, get_device
-from scratchnet.kernels.geometry import Convolution, windows
+from scratchnet.kernels.geometry import Convolution, Windows
 from scratchnet.kernels.im2col import Im2col
-from scratchnet.kernels.winograd import Winograd
-from scratchnet.kernels.winograd_transforms import A, G, Transforms
+from scratchnet.kernels.winograd import A, G, Transforms, Winograd
 from tests.reference import reference
 
 SAME = {"float64": 1e-12, "float32": 5e-6}  # relative L2
@@ -38,7 +37,7 @@ def by_kernel(
 ) -> list[Array]:
     memory = Memory(get_device("cpu"), dtype)
     n, filters = len(x), kernel.shape[-1]
-    geometry = windows(x.shape[1:], kernel.shape[:2], (1, 1), padding)
+    geometry = Windows(x.shape[1:], kernel.shape[:2], (1, 1), padding)
     work = kind(Convolution(n, x.shape[1:], filters, geometry, relu, pool), memory)
     kernel, bias = kernel.astype(dtype), bias.astype(dtype)
     y, buffer = memory.activation(n, dy.shape[1:]), memory.activation(n, dy.shape[1:])
@@ -55,7 +54,7 @@ def by_both(kind: Any, seed: int, shape: Any, filters: int, size: Any, padding: 
     source = np.random.default_rng(seed)
     x, kernel = source.standard_normal(shape), source.standard_normal((*size, shape[-1], filters))
     bias = source.standard_normal(filters)
-    outputs = windows(shape[1:], size, (1, 1), padding).outputs  # type: ignore[arg-type]
+    outputs = Windows(shape[1:], size, (1, 1), padding).outputs
     dy = source.standard_normal((shape[0], *(o // 2 if pool else o for o in outputs), filters))
     expected = by_loops(x, kernel, bias, dy, padding, relu, pool)
     for dtype, tolerance in SAME.items():
@@ -96,7 +95,7 @@ def test_winograd_is_the_convolution(
 def test_im2col_is_the_convolution(
     seed: int, height: int, width: int, size: Any, channels: int, padding: str, relu: bool, pool: bool
 ) -> None:
-    outputs = windows((height, width), size, (1, 1), padding).outputs  # type: ignore[arg-type]
+    outputs = Windows((height, width), size, (1, 1), padding).outputs
     by_both(Im2col, seed, (2, height, width, channels), 3, size, padding, relu, pool and relu and min(outputs) >= 2)
 
 
@@ -109,7 +108,7 @@ def test_im2col_in_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_input_gradient_the_others_are_the_same() -> None:
     source = np.random.default_rng(0)
     x, kernel, dy = (source.standard_normal(shape) for shape in ((2, 6, 6, 3), (3, 3, 3, 4), (2, 6, 6, 4)))
-    geometry = windows((6, 6, 3), (3, 3), (1, 1), "same")
+    geometry = Windows((6, 6, 3), (3, 3), (1, 1), "same")
     for kind in (Winograd, Im2col):
         found = []
         for input_gradient in (True, False):

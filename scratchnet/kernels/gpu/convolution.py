@@ -8,8 +8,8 @@ products add it and sum its gradient.
 from math import prod
 
 from scratchnet.backend import Array, Memory
+from scratchnet.backend.cuda import Kernel, image_strides
 from scratchnet.kernels.geometry import Convolution
-from scratchnet.kernels.gpu.launch import Kernel, image_strides
 
 
 class GpuConvolution:
@@ -25,14 +25,13 @@ class GpuConvolution:
         self.memory, self.ops, self.input_gradient = memory, memory.device.ops, convolution.input_gradient
         self.products, terms = images * rows * columns, prod(windows.size) * channels
         constants = {
-            "HEIGHT": height, "WIDTH": width, "CHANNELS": channels,
-            "KERNEL_H": windows.rows.size, "STRIDE_H": windows.rows.stride,
-            "DILATION_H": windows.rows.dilation, "TOP": windows.rows.before,
-            "KERNEL_W": windows.columns.size, "STRIDE_W": windows.columns.stride,
-            "DILATION_W": windows.columns.dilation, "LEFT": windows.columns.before,
-            "ROWS": rows, "COLUMNS": columns, "FILTERS": filters, "POOL": step, "RELU": int(convolution.relu),
-            "TERM_PITCH": shape[0], "FILTER_PITCH": shape[1],
+            "HEIGHT": height, "WIDTH": width, "CHANNELS": channels, "ROWS": rows, "COLUMNS": columns, "POOL": step,
+            "FILTERS": filters, "RELU": int(convolution.relu), "TERM_PITCH": shape[0], "FILTER_PITCH": shape[1],
         }  # fmt: skip
+        pairs = windows.size, windows.strides, windows.dilation
+        for name, (of_rows, of_columns) in zip(("KERNEL", "STRIDE", "DILATION"), pairs, strict=True):
+            constants |= {f"{name}_H": of_rows, f"{name}_W": of_columns}
+        (constants["TOP"], _), (constants["LEFT"], _) = windows.margins
         self.im2col, self.col2im, self.epilogue, self.epilogue_backward = (
             Kernel(memory.device, "convolution.cu", name, memory.dtype, **constants)
             for name in ("im2col", "col2im", "epilogue", "epilogue_backward")

@@ -41,7 +41,10 @@ extern "C" __global__ void cross_entropy(int threads, const real* logits, const 
     }
     largest = warp_max(largest), of_label = warp_sum(of_label), beaten = warp_sum(beaten);
     for (int tick = lane; tick < TICKS; tick += 32)
-        for (int k = tick * 8; k < tick * 8 + 8 && k < CLASSES; ++k) total += dlogits[k] = exp(dlogits[k] - largest);
+        for (int k = tick * 8; k < tick * 8 + 8 && k < CLASSES; ++k) {
+            dlogits[k] = exp(dlogits[k] - largest);
+            total += dlogits[k];
+        }
     total = warp_sum(total);
     for (int tick = lane; tick < TICKS; tick += 32)
         for (int k = tick * 8; k < tick * 8 + 8 && k < CLASSES; ++k)

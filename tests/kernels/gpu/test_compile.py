@@ -13,13 +13,10 @@ from typing import Any
 
 import pytest
 
-import scratchnet.kernels.gpu
-from scratchnet.backend.cuda import Cuda
-from scratchnet.backend.gpu_ops import SOURCE as REDUCE
-from scratchnet.kernels.gpu.launch import source as text_of
+from scratchnet.backend.cuda import FOLDER, Cuda
+from scratchnet.backend.cuda import source as text_of
 
-FOLDER = Path(scratchnet.kernels.gpu.__file__).parent
-SOURCES = {path.name: text_of(path.name) for path in sorted(FOLDER.glob("*.cu"))} | {REDUCE.name: REDUCE.read_text()}
+SOURCES = {path.name: text_of(path.name) for path in sorted(FOLDER.glob("*.cu"))}
 ARCHITECTURES = "sm_80", "sm_90"
 OF_CUPY = "-ftz=true", "--device-as-default-execution-space"  # which CuPy 14 adds to ours
 CONVOLUTION = {

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 from scratchnet import Adam
 from scratchnet.backend import BatchSlice, FlatLayout, Memory, StepCounter, get_device, noise
+from scratchnet.backend.cuda import MOST, THREADS, Kernel
 from scratchnet.backend.layout import PITCH
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
-from scratchnet.kernels.geometry import Convolution, windows
-from scratchnet.kernels.gpu.batch import GpuBatch
+from scratchnet.kernels.geometry import Convolution, Windows
+from scratchnet.kernels.gpu.batch import GpuBatch, GpuNoise
 from scratchnet.kernels.gpu.convolution import GpuConvolution
-from scratchnet.kernels.gpu.launch import MOST, THREADS, Kernel
-from scratchnet.kernels.gpu.noise import GpuNoise
 from scratchnet.layers import Dense
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 from tests.reference import reference, strategies
@@ -83,7 +82,7 @@ def test_a_launch_covers_every_element_once(
         'extern "C" __global__ void count(int threads, real* seen) {\n'
         "    int e = blockIdx.x * blockDim.x + threadIdx.x;\n    if (e < threads) seen[e] += 1;\n}\n"
     )
-    monkeypatch.setattr("scratchnet.kernels.gpu.launch.__file__", str(tmp_path / "launch.py"))
+    monkeypatch.setattr("scratchnet.backend.cuda.FOLDER", tmp_path)
     seen, whole = guarded(device, np.zeros(threads))
     Kernel(device, "count.cu", "count", np.dtype("float64"))(threads, seen)
     assert (seen == 1).all()
@@ -168,7 +167,7 @@ def test_gather_is_the_batch_divided_by_255(device: Any, dtype: str, margins: An
 def test_convolution_and_its_epilogue(
     device: Any, dtype: str, case: strategies.Convolution, relu: bool, pool: bool, bias: bool, margin: bool
 ) -> None:
-    geometry = windows(case.input_shape, case.kernel_size, case.strides, case.padding, case.dilation_rate)  # type: ignore[arg-type]
+    geometry = Windows(case.input_shape, case.kernel_size, case.strides, case.padding, case.dilation_rate)
     pool = pool and min(geometry.outputs) >= 2
     source = np.random.default_rng(case.seed)
     x, kernel, offset = (
@@ -207,7 +206,7 @@ def test_convolution_and_its_epilogue(
 def test_of_equal_values_the_first_is_the_maximum_and_nan_stays(device: Any) -> None:
     memory = Memory(device, "float64")
     weights, _, _ = joined(device, np.ones((1, 1, 1, 1)), None)
-    geometry = windows((2, 4, 1), (1, 1), (1, 1), "valid")
+    geometry = Windows((2, 4, 1), (1, 1), (1, 1), "valid")
     work = GpuConvolution(Convolution(1, (2, 4, 1), 1, geometry, True, True), memory, weights.shape, False)
     work.x[...] = to_device(device, np.array([[1.0, 2, 3, 4], [2, 2, np.nan, 5]])[None, :, :, None])[0]
     y, dy = to_device(device, np.zeros((1, 1, 2, 1)), np.full((1, 1, 2, 1), 7.0))
@@ -287,7 +286,7 @@ def test_the_noise_is_the_cpus(device: Any, dtype: str) -> None:
         for shape in ((4, 6), (3, 5)):
             clock, memory = StepCounter(step, row - 5), Memory(device, dtype)
             out, whole = guarded(device, np.zeros((7, *shape), dtype))
-            drawn = GpuNoise(seed, stream, clock, 5, 7, shape, memory)
+            drawn = GpuNoise(seed, stream, clock, BatchSlice(5, 7, 12), shape, memory)
             memory.record.load()
             drawn.draw(out)
             expected = noise.uniform(seed, stream, step, row, 7, math.prod(shape)).reshape(7, *shape)

@@ -20,25 +20,25 @@ __device__ real largest(const real* values, int columns, int* where) {
     return best;
 }
 
-extern "C" __global__ void row_sum(const real* values, real* out, int rows, int columns) {
+extern "C" __global__ void row_sum(int threads, const real* values, real* out, int columns) {
     int lane = threadIdx.x % 32, row = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
-    if (row >= rows) return;  // a whole warp
+    if (row >= threads / 32) return;  // a whole warp
     real sum = 0;
     for (int k = lane; k < columns; k += 32) sum += values[(long long)row * columns + k];
     for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
     if (lane == 0) out[row] = sum;
 }
 
-extern "C" __global__ void row_max(const real* values, real* out, int rows, int columns) {
+extern "C" __global__ void row_amax(int threads, const real* values, real* out, int columns) {
     int where, row = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
-    if (row >= rows) return;
+    if (row >= threads / 32) return;
     real best = largest(values + (long long)row * columns, columns, &where);
     if (threadIdx.x % 32 == 0) out[row] = best;
 }
 
-extern "C" __global__ void row_argmax(const real* values, long long* out, int rows, int columns) {
+extern "C" __global__ void row_argmax(int threads, const real* values, long long* out, int columns) {
     int where, row = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
-    if (row >= rows) return;
+    if (row >= threads / 32) return;
     largest(values + (long long)row * columns, columns, &where);
     if (threadIdx.x % 32 == 0) out[row] = where;
 }
