@@ -43,7 +43,7 @@ class Network(Module):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         for layer in self.layers:
-            layer.trainable = value
+            layer.trainable = value  # type: ignore[misc]
 
     def attach(self, parameters: Array, gradients: Array, moving: Array) -> None:
         super().attach(parameters, gradients, moving)

@@ -1,10 +1,10 @@
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import time
 from dataclasses import replace
-import re
 from pathlib import Path
 
 import numpy as np
