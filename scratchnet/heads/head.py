@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.backend import Array, Memory, get_device, whole
+from scratchnet.backend import Array, Device, Memory, get_device, whole
 from scratchnet.backend.noise import HEAD
 from scratchnet.layers.layer import Layer
 from scratchnet.layers.recorded import refuse_unrecorded
@@ -27,7 +27,6 @@ class Head(Layer):
     name: str
     classes: int  # for how many there are scores: as many as outputs, unless its constructor is told
     draws_noise = False
-    noise_stream = HEAD
     results = "loss", "correct"
 
     # of a bound twin
@@ -73,6 +72,18 @@ class Head(Layer):
         self.loss, self.of_step = buffer(), buffer(2, dtype=np.float64)
         self.weights_of_step = self.device.to_device(np.array([self.batch.total, 1.0]))  # the loss is a mean
 
+    def build_for(self, input_shape: tuple[int, ...], dtype: Any, device: Device, seed: int = 0) -> None:
+        """Build, unless it is built for such outputs of a network."""
+        if not self.built or (self.input_shape, self.dtype, self.device) != (input_shape, dtype, device):
+            self.build(input_shape, dtype, device, seed)
+
+    def check_labels(self, labels: Array, whose: str) -> None:
+        """Raise ValueError for labels beyond the classes."""
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.classes:
+            allowed = f"{self.classes} classes allow 0 to {self.classes - 1}"
+            raise ValueError(f"{whose} go from {low} to {high} where {allowed}")
+
     def bound(self, *arguments: Any, **options: Any) -> Self:
         if self.replays is None:
             refuse_unrecorded(self)
@@ -94,14 +105,8 @@ class Head(Layer):
         device = get_device("cpu" if isinstance(x, np.ndarray) else "gpu")
         labels = self._checked(x, device.xp.asarray(labels))
         arguments.natural(step, "step", f"{self.name} head")
-        if not self.built or (self.device, self.dtype, self.input_shape) != (device, x.dtype, x.shape[1:]):
-            self.build(x.shape[1:], x.dtype, device)
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= self.classes:
-            raise ValueError(
-                f"{self.name} head: labels go from {low} to {high} where {self.classes} classes allow 0 to "
-                f"{self.classes - 1}"
-            )
+        self.build_for(x.shape[1:], x.dtype, device)
+        self.check_labels(labels, f"{self.name} head: labels")
         with device.session(), np.errstate(over="ignore"):
             if self._plan is None or len(self._plan.x) != len(x):
                 self._plan = self.bound(whole(len(x)), Memory(device, x.dtype), (), input_gradient=True)

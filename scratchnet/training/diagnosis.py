@@ -1,7 +1,8 @@
-"""What went first where training diverged: compute once more, layer by layer, until an array is not finite."""
+"""Where training diverged: whether all is finite now; if not, since which step, and what went first in that step."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
+from math import isfinite
 
 import numpy as np
 
@@ -13,6 +14,38 @@ from scratchnet.layers.plan import Plan
 Finding = tuple[str, Array, bool]  # what it is, its values, and whether their squares must be finite too
 
 
+class Watch:
+    """Over all that lasts from step to step: is it finite, and if not, since which step?
+
+    An overflowing gradient stays in Adam's moments, so that a look now and then finds it.
+    """
+
+    def __init__(self, device: Device, arrays: list[Array]) -> None:
+        self.device, self.arrays = device, arrays
+
+    def keep(self, step: int) -> None:
+        """Keep what is there before this step, to come back to."""
+        self.step, self.kept = step, [array.copy() for array in self.arrays]
+
+    def put_back(self) -> None:
+        for array, kept in zip(self.arrays, self.kept, strict=True):
+            array[...] = kept
+
+    def all_finite(self) -> bool:
+        with np.errstate(all="ignore"):
+            return all(isfinite(float(self.device.xp.sum(array, dtype=np.float64))) for array in self.arrays)
+
+    def find(self, train: Callable[[int], None], last: int) -> int:
+        """Go back to what was kept and on again, step by step, to the first after which something is not finite."""
+        self.put_back()
+        for step in range(self.step, last + 1):
+            self.keep(step)
+            train(step)
+            if not self.all_finite():
+                break
+        return self.step
+
+
 def first_of_step(
     before: Network, after: Network, head: Head, images: np.ndarray, labels: np.ndarray, step: int
 ) -> str:
@@ -20,19 +53,15 @@ def first_of_step(
 
     `before` and `after` are the network as the step found and left it; images are (N, ...), divided by 255 if bytes.
     """
-    head = copy.copy(head)
-    if not head.built:
-        head.build(before.output_shape, before.dtype, before.device)
     with before.device.session():
-        return _first(_training_step(copy.copy(before), after, head, images, labels, step), before.device)
+        return _first(_training_step(copy(before), after, copy(head), images, labels, step), before.device)
 
 
 def first_of_prediction(network: Network, images: np.ndarray) -> str:
     """The same for the network's outputs for these images."""
     with network.device.session():
-        twin = copy.copy(network)
-        memory = Memory(twin.device, twin.dtype)
-        plan = twin.bind(whole(len(images)), memory, fuse=False)
+        twin = copy(network)
+        plan = twin.bind(whole(len(images)), Memory(twin.device, twin.dtype), fuse=False)
         return _first(_forward(twin, plan, images, training=False), network.device)
 
 

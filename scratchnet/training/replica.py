@@ -1,13 +1,14 @@
 """One replica: a network, its head and its part of the optimizer, and their step on a slice of the batch."""
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from scratchnet.backend import Array, BatchSlice, Device, Memory, Program, owned_by, run, slice_of, view, whole
 from scratchnet.heads import Head
@@ -63,33 +64,32 @@ class Replica:
         self, spec: TrainingSpec, arrays: dict[str, Array], device: Device, rank: int = 0, peers: Peers | None = None
     ) -> None:
         self.spec, self.arrays, self.device, self.rank, self.peers = spec, arrays, device, rank, peers
-        self.network, self.head, self.optimizer = spec.network.unbuilt(), spec.head.unbuilt(), copy.copy(spec.optimizer)
+        self.network, self.head, self.optimizer = spec.network.unbuilt(), spec.head.unbuilt(), copy(spec.optimizer)
         self.clock, self.memory = self.network.clock, Memory(device, arrays["parameters"].dtype)
         self.network.configure(spec.input_shape, self.memory.dtype, device)
         self.head.configure(self.network.output_shape, self.memory.dtype, device)
         self.head.clock = self.clock
         # All replicas compute the same moving averages; only the first writes those that all see, which predict reads.
-        moving = arrays["moving"] if rank == 0 else arrays["moving"].copy()
-        attach(self.network, self.head, arrays["parameters"], arrays["gradients"][rank], moving)
-        self.moving, self.gradients = moving, arrays["gradients"][rank]
-        size = arrays["parameters"].size
-        piece = -(-size // spec.replicas // CACHE_LINE) * CACHE_LINE
+        self.moving = arrays["moving"] if rank == 0 else arrays["moving"].copy()
+        parameters, self.gradients = arrays["parameters"], arrays["gradients"][rank]
+        attach(self.network, self.head, parameters, self.gradients, self.moving)
+        piece = -(-parameters.size // spec.replicas // CACHE_LINE) * CACHE_LINE
         self.mine = slice(rank * piece, (rank + 1) * piece)
         moments = {name: arrays[name][self.mine] for name in self.optimizer.slots}
-        self.optimizer.build(arrays["parameters"][self.mine], moments, device, self.memory)
+        self.optimizer.build(parameters[self.mine], moments, device, self.memory)
         self.batch_kind = on(device, Batch)
         by_image = all(layer.by_image for layer in (*self.network.leaves, self.head))
         self.group, self.at_once = self.batch_kind.group if by_image else None, self.batch_kind.predicted
-        self.start = self.first = 0  # of the slice among all images, and of a group in the slice
+        self.start = 0  # of the slice among all images; clock.row is that of a group in the slice
         self.bound: dict[int, Bound] = {}  # by number of rows
         self.programs: dict[tuple[str, int], Program] = {}  # by kind and rows of the whole batch
-        self.outputs: dict[tuple[str, int], Array] = {}  # scores of a prediction, by kind and rows
+        self.results: dict[tuple[str, int], Any] = {}  # of the programs: the scores of a prediction
 
     def train(self, start: int, size: int, step: int) -> None:
         """One training step on the images order[start : start + size]; noise and optimizer are at `step`, from 0."""
         batch = slice_of(size, self.rank, self.spec.replicas, None if self.peers is None else self._all_reduce)
         self.start, self.optimizer.step = start + batch.start, step
-        self.clock.step, self.clock.row, self.first = step, 0, 0
+        self.clock.step, self.clock.row = step, 0
         if self.rank:  # as loaded or restored; the first does not write before all have met
             self.moving[...] = self.arrays["moving"]
         self._run("train", size, partial(self._groups, batch), self._train)
@@ -97,33 +97,33 @@ class Replica:
     def predict(self, split: str, start: int, stop: int) -> None:
         """Scores of the images start to stop of a split, into `arrays["scores"]`."""
         self.moving[...] = self.arrays["moving"]
-        self.clock.step, self.clock.inference, self.first = 0, 1, 0
+        self.start, self.clock.step, self.clock.inference = 0, 0, 1
         for first in range(start, stop, self.at_once):
-            self.start = self.clock.row = first
-            size = min(self.at_once, stop - first)
+            self.clock.row, size = first, min(self.at_once, stop - first)
+            bind, work = partial(self._of_first_rows, size), partial(self._predict, split)
             with self.device.session():
-                self._run(f"predict {split}", size, partial(self._of_first_rows, size), self._predict)
-                scores = self.outputs[f"predict {split}", size]
+                scores = self._run(f"predict {split}", size, bind, work)
                 self.device.xp.copyto(self.arrays["scores"][first : first + size], scores)
 
-    def _run(self, kind: str, size: int, bind: Callable[[], Any], work: Callable[[str, int, Any], None]) -> None:
+    def _run(self, kind: str, size: int, bind: Callable[[], Any], work: Callable[[Any], Any]) -> Any:
         """Replay what was recorded for a batch of this size, or record it: `work` on what `bind` gives."""
         with quick_ufuncs(), self.device.session():
             if (kind, size) in self.programs:
                 self.programs[kind, size].replay()
-                return
-            bound = bind()
-            with Program(self.device.capture) as program:
-                self.memory.record.load()
-                work(kind, size, bound)
-            self.programs[kind, size] = program
+            else:
+                bound = bind()
+                with Program(self.device.capture) as program:
+                    self.memory.record.load()
+                    self.results[kind, size] = work(bound)
+                self.programs[kind, size] = program
+            return self.results[kind, size]
 
     def _bind(self, batch: BatchSlice) -> Bound:
         head = self.head.bound(batch, self.memory, (), input_gradient=True)
         plan = self.network.bind(batch, self.memory, input_gradient=False, output=(head.x, head.dx))
         head.metrics = self.arrays["metrics"][self.rank]
         images = self.arrays["train images"]
-        loader = self.batch_kind(images, plan.x, head.labels, self.memory, lambda: self.start + self.first)
+        loader = self.batch_kind(images, plan.x, head.labels, self.memory, lambda: self.start + self.clock.row)
         self.bound[batch.size] = Bound(plan, head, loader)
         return self.bound[batch.size]
 
@@ -139,13 +139,13 @@ class Replica:
         bound = {size: self._bind(replace(batch, size=size)) for size in sorted({group.size for group in groups})}
         return [(group.start, bound[group.size]) for group in groups]
 
-    def _train(self, kind: str, size: int, groups: list[tuple[int, Bound]]) -> None:
+    def _train(self, groups: list[tuple[int, Bound]]) -> None:
         """Group by group, so that all that is touched stays in the cache; their gradients are added up."""
         gradients, ops = self.gradients, self.device.ops
         total = self.memory.buffer(gradients.size) if len(groups) > 1 else gradients
         for number, (first, bound) in enumerate(groups):
             if self.group:
-                run(self._begin_group, first)
+                run(setattr, self.clock, "row", first)
             self._compute_gradients(bound)
             if number:
                 ops.add(total, gradients, out=total if number < len(groups) - 1 else gradients)
@@ -156,13 +156,10 @@ class Replica:
         owned_by(self.optimizer.name)
         self.optimizer.update(*(gradients[self.mine] for gradients in self.arrays["gradients"]))
 
-    def _begin_group(self, first: int) -> None:
-        self.first = self.clock.row = first
-
     def _compute_gradients(self, bound: Bound) -> None:
         """Of a group of images; adds their losses and correct answers to the metrics."""
-        images, labels = self.arrays["train images"], self.arrays["train labels"]
-        bound.batch.load(images, labels, self.arrays["order"])
+        arrays = self.arrays
+        bound.batch.load(arrays["train images"], arrays["train labels"], arrays["order"])
         bound.plan.compute(training=True)
         owned_by(f"the {bound.head.name} head")
         bound.head.compute(training=True)
@@ -170,13 +167,11 @@ class Replica:
         bound.plan.compute_gradients()
         bound.head.add_to_metrics()
 
-    def _predict(self, kind: str, size: int, bound: Bound) -> None:
-        split = kind.removeprefix("predict ")
-        images, labels = self.arrays[f"{split} images"], self.arrays[f"{split} labels"]
-        bound.batch.load(images, labels)
+    def _predict(self, split: str, bound: Bound) -> Array:
+        bound.batch.load(self.arrays[f"{split} images"], self.arrays[f"{split} labels"])
         bound.plan.compute(training=False)
         owned_by(f"the {bound.head.name} head")
-        self.outputs[kind, size] = bound.head.scores()  # of this program: training may bind the size anew
+        return bound.head.scores()
 
     def _all_reduce(self, sums: Array) -> None:
         """Replace `sums` by its sum over all replicas, in the order of their ranks."""
@@ -190,19 +185,28 @@ class Replica:
             self.peers.wait()
 
 
+class LocalReplica:
+    """One replica in this process, on the CPU (with one BLAS thread) or the GPU; the interface of Workers."""
+
+    def __init__(self, spec: TrainingSpec, arrays: dict[str, Array], device: Device) -> None:
+        self.arrays, self.replica = arrays, Replica(spec, arrays, device)
+        self.train, self.predict = self.replica.train, self.replica.predict
+        self.limits = threadpool_limits(1)
+
+    def close(self) -> None:
+        self.limits.restore_original_limits()
+
+
 def attach(network: Network, head: Head, parameters: Array, gradients: Array, moving: Array) -> None:
     """Give both their parts of the flat vectors: first the network, then the head."""
-    (size, _, state), arrays = network.sizes, (parameters, gradients, moving)
-    network.attach(*(array[:end] for array, end in zip(arrays, (size, size, state), strict=True)))
-    head.attach(*(array[end:] for array, end in zip(arrays, (size, size, state), strict=True)))
+    size, _, moving_size = network.sizes
+    network.attach(parameters[:size], gradients[:size], moving[:moving_size])
+    head.attach(parameters[size:], gradients[size:], moving[moving_size:])
 
 
 @contextmanager
 def quick_ufuncs() -> Iterator[None]:
     """Small conversion buffers; and no warnings, as a loss that is not finite is found and reported."""
-    before = np.setbufsize(UFUNC_BUFFER)
-    try:
-        with np.errstate(all="ignore"):
-            yield
-    finally:
-        np.setbufsize(before)
+    with np.errstate(all="ignore"):  # whose end also restores the size of the buffers
+        np.setbufsize(UFUNC_BUFFER)
+        yield

@@ -14,54 +14,24 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
-from math import prod
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.util import Finalize
-from typing import Any
+from typing import Any, NoReturn
 
-import numpy as np
 from joblib import wrap_non_picklable_objects
 from threadpoolctl import threadpool_limits
 
 from scratchnet.backend import get_device
 from scratchnet.errors import TrainingError
+from scratchnet.training.arrays import SharedArrays
 from scratchnet.training.replica import Peers, Replica, TrainingSpec
 
-PAGE = 4096
 STOPPING = signal.SIGINT, signal.SIGTERM
 START_PATIENCE = 120.0  # seconds for processes to start: they import the main script
 PATIENCE, IMAGE_PATIENCE = 60.0, 0.1  # seconds for an answer, and for each image of the order
-BLAS_THREADS = tuple(
-    f"{name}_THREADS" for name in ("OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "OMP_NUM")
-)
-
-Layout = dict[str, tuple[tuple[int, ...], str]]
-
-
-class SharedArrays:
-    """Arrays by name in one block of shared memory, which lives as long as anybody holds an array of it.
-
-    The block has no name in the file system: unlike multiprocessing.shared_memory it cannot leak, nor be unmapped under
-    its arrays.
-    """
-
-    def __init__(self, layout: Layout, block: Any) -> None:
-        self.layout, self.block, self.arrays = layout, block, {}
-        memory, end = np.frombuffer(block, np.uint8), 0
-        for name, (shape, dtype) in layout.items():
-            start, end = end, end + prod(shape) * np.dtype(dtype).itemsize
-            self.arrays[name] = memory[start:end].view(dtype).reshape(shape)
-            end += -end % PAGE
-
-    @classmethod
-    def create(cls, context: SpawnContext, layout: Layout) -> "SharedArrays":
-        size = sum(prod(shape) * np.dtype(dtype).itemsize + PAGE for shape, dtype in layout.values())
-        return cls(layout, context.RawArray(ctypes.c_ubyte, size))
-
-    def __reduce__(self) -> Any:
-        return SharedArrays, (self.layout, self.block)
+BLAS_THREADS = [f"{blas}_THREADS" for blas in ("OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "OMP_NUM", "VECLIB_MAXIMUM")]
 
 
 class Barrier:
@@ -89,13 +59,11 @@ class Barrier:
 class Workers:
     """Processes, one a replica. `train` and `predict` are those of a replica, done by all; `close` ends them."""
 
-    def __init__(self, spec: TrainingSpec, layout: Layout) -> None:
+    def __init__(self, spec: TrainingSpec, arrays: SharedArrays) -> None:
         # Layers, initializers and temperatures may be defined anywhere, as lambdas too.
         packed = wrap_non_picklable_objects(spec, keep_wrapper=False)
         context = multiprocessing.get_context("spawn")
-        self.shared = SharedArrays.create(context, layout)
-        self.arrays = self.shared.arrays
-        self.spec = spec
+        self.spec, self.arrays = spec, arrays
         self.pipes: list[Connection] = []
         self.processes: list[Any] = []
         Finalize(self, _hang_up, (self.pipes,), exitpriority=0)  # before the end of Python waits for them
@@ -105,9 +73,8 @@ class Workers:
             with one_blas_thread(), no_interrupt():
                 for rank in range(spec.replicas):
                     pipe, theirs = context.Pipe()
-                    process = context.Process(
-                        target=_serve, args=(theirs, rank, packed, self.shared, barrier), daemon=True
-                    )
+                    job = theirs, rank, packed, arrays, barrier
+                    process = context.Process(target=_serve, args=job, daemon=True)
                     process.start()
                     theirs.close()  # else we would never see the end of a worker
                     self.pipes.append(pipe)
@@ -132,44 +99,43 @@ class Workers:
 
     def _collect(self, patience: float) -> None:
         """One answer from each, in the order they come: who waits for a dead worker would never answer."""
-        waiting: list[Any] = list(self.pipes)
+        waiting = {pipe: rank for rank, pipe in enumerate(self.pipes)}
         silence = 0
         while waiting:
             # In short waits, as the clock runs on while all are suspended, and one long one would then be over.
-            ready = wait(waiting, 1)
+            ready = wait(list(waiting), 1)
             silence += not ready
             if silence >= patience:
-                self._give_up([self.pipes.index(pipe) for pipe in waiting], silence)
+                hung = [rank for rank in waiting.values() if not self.waiting[rank]]  # others wait for these
+                self._end(
+                    hung or [*waiting.values()],
+                    f"gave no answer for {silence} seconds, and the run ends with it: was it stopped, or is memory "
+                    "short? Train again, with fewer workers if need be",
+                )
             for pipe in ready:
-                waiting.remove(pipe)
+                rank = waiting.pop(pipe)  # type: ignore[call-overload]
                 try:
                     failure = pipe.recv()  # type: ignore[union-attr, call-arg]
                 except (EOFError, OSError):
-                    failure = "died", None
+                    failure = self._cause_of_death(rank), None
                 if failure is not None:
-                    self._fail(self.pipes.index(pipe), *failure)  # type: ignore[arg-type]
+                    self._end([rank], *failure)
 
-    def _give_up(self, silent: list[int], seconds: int) -> None:
-        self.close(0)
-        hung = [rank for rank in silent if not self.waiting[rank]] or silent  # the others wait for these
-        raise TrainingError(
-            f"worker {' and '.join(map(str, hung))} of {self.spec.replicas} gave no answer for {seconds} seconds, and "
-            "the run ends with it: was it stopped, or is memory short? Train again, with fewer workers if need be"
-        )
-
-    def _fail(self, rank: int, what: str, trace: str | None) -> None:
+    def _cause_of_death(self, rank: int) -> str:
         self.processes[rank].join(1)
         code = self.processes[rank].exitcode
-        self.close(0)
-        if trace is not None:
-            error = TrainingError(f"worker {rank} of {self.spec.replicas} failed, and the run with it: {what}")
-            error.add_note(trace)
-            raise error
         cause = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
-        raise TrainingError(
-            f"worker {rank} of {self.spec.replicas} {what} ({cause}), and the run with it: was it killed, or out of "
-            "memory? A script that trains with workers needs the guard `if __name__ == '__main__':`"
+        return (
+            f"died ({cause}), and the run with it: was it killed, or out of memory? A script that trains with workers "
+            "needs the guard `if __name__ == '__main__':`"
         )
+
+    def _end(self, ranks: list[int], what: str, trace: str | None = None) -> NoReturn:
+        self.close(0)
+        error = TrainingError(f"worker {' and '.join(map(str, ranks))} of {self.spec.replicas} {what}")
+        if trace is not None:
+            error.add_note(trace)
+        raise error
 
     def close(self, patience: float = 1) -> None:
         """End the processes, after `patience` seconds by force, which also reaches one that is stopped."""
@@ -185,14 +151,14 @@ def _hang_up(pipes: list[Connection]) -> None:
         pipe.close()
 
 
-def _serve(pipe: Connection, rank: int, spec: TrainingSpec, shared: SharedArrays, barrier: Barrier) -> None:
+def _serve(pipe: Connection, rank: int, spec: TrainingSpec, arrays: SharedArrays, barrier: Barrier) -> None:
     """The life of a worker: build, then do what each message says, until the pipe closes."""
     for signum in STOPPING:
         signal.signal(signum, signal.SIG_IGN)
     try:
         with threadpool_limits(1):
-            peers = Peers(lambda: barrier.wait(rank), shared.arrays["exchange"])
-            replica = Replica(spec, shared.arrays, get_device("cpu"), rank, peers)
+            peers = Peers(lambda: barrier.wait(rank), arrays["exchange"])
+            replica = Replica(spec, arrays, get_device("cpu"), rank, peers)
             pipe.send(None)
             while True:
                 kind, arguments = pipe.recv()
@@ -202,7 +168,8 @@ def _serve(pipe: Connection, rank: int, spec: TrainingSpec, shared: SharedArrays
         pass  # the parent is gone, and so are we
     except Exception as error:
         with suppress(OSError):
-            pipe.send((f"{type(error).__name__}: {error}", traceback.format_exc()))
+            what = f"failed, and the run with it: {type(error).__name__}: {error}"
+            pipe.send((what, traceback.format_exc()))
 
 
 @contextmanager
@@ -222,13 +189,11 @@ def no_interrupt() -> Iterator[None]:
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """For processes started meanwhile: a BLAS reads these when a worker imports NumPy."""
-    before = {name: os.environ.get(name) for name in BLAS_THREADS}
+    before = {name: value for name, value in os.environ.items() if name in BLAS_THREADS}
     os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in BLAS_THREADS:
+            del os.environ[name]
+        os.environ.update(before)

@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 from scratchnet.backend import BatchSlice, get_device, run
 from scratchnet.data import Dataset
 from scratchnet.experiments.recipes import RECIPES
-from scratchnet.training.replica import Bound, Peers, Replica, TrainingSpec, quick_ufuncs
-from scratchnet.training.trainer import LocalReplica
-from scratchnet.training.workers import Barrier, SharedArrays
+from scratchnet.training.arrays import SharedArrays
+from scratchnet.training.replica import Bound, LocalReplica, Peers, Replica, TrainingSpec, quick_ufuncs
+from scratchnet.training.workers import Barrier
 from tests.benchmarks import ours, report
 from tests.benchmarks.setting import Setting, chosen_recipes, options
 from tests.benchmarks.timing import Contender
@@ -110,14 +110,14 @@ def profile(replica: Replica, batch_size: int) -> Profile:
     return Profile(dict(milliseconds), len(calls), work, 1e3 * float(np.median(whole)))
 
 
-def serve(pipe: Connection, rank: int, spec: TrainingSpec, shared: SharedArrays, barrier: Barrier) -> None:
+def serve(pipe: Connection, rank: int, spec: TrainingSpec, arrays: SharedArrays, barrier: Barrier) -> None:
     """As the target of a contender: the profile of one worker."""
 
     def wait() -> None:
         barrier.wait(rank)
 
     with threadpool_limits(1):
-        replica = MarkedReplica(spec, shared.arrays, get_device("cpu"), rank, Peers(wait, shared.arrays["exchange"]))
+        replica = MarkedReplica(spec, arrays, get_device("cpu"), rank, Peers(wait, arrays["exchange"]))
         pipe.send(profile(replica, spec.batch_size))
 
 
@@ -129,7 +129,7 @@ def profiles(setting: Setting, dataset: Dataset | None = None) -> list[Profile]:
             return [profile(MarkedReplica(engine.replica.spec, engine.arrays, trainer.device), trainer.batch_size)]
         barrier = Barrier(multiprocessing.get_context("spawn"), trainer.workers)
         workers = [
-            stack.enter_context(Contender(f"worker {rank}", serve, rank, engine.spec, engine.shared, barrier))
+            stack.enter_context(Contender(f"worker {rank}", serve, rank, engine.spec, engine.arrays, barrier))
             for rank in range(trainer.workers)
         ]
         return [worker.answer() for worker in workers]

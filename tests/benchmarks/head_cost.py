@@ -21,8 +21,7 @@ from scratchnet.experiments.report.figures import color_of, png
 from scratchnet.heads import HEADS, GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
 from scratchnet.optimizers import Adam
 from scratchnet.training import Trainer
-from scratchnet.training.replica import quick_ufuncs
-from scratchnet.training.trainer import LocalReplica
+from scratchnet.training.replica import LocalReplica, quick_ufuncs
 from tests.benchmarks.report import machine, table
 from tests.benchmarks.setting import chosen_recipes, options
 from tests.benchmarks.timing import time_works
