@@ -29,7 +29,7 @@ class SharedArrays(dict[str, np.ndarray]):
 
     def __init__(self, layout: Layout, block: Any = None) -> None:
         sizes = [prod(shape) * dtype.itemsize for shape, dtype in layout.values()]
-        *starts, end = accumulate((size + -size % PAGE for size in sizes), initial=0)
+        *starts, end = accumulate((size + -size % PAGE for size in sizes), initial=0)  # each at the start of a page
         self.layout, self.block = layout, block or RawArray(ctypes.c_ubyte, end)
         memory = np.frombuffer(memoryview(self.block), np.uint8)
         for (name, (shape, dtype)), start, size in zip(layout.items(), starts, sizes, strict=True):
@@ -66,8 +66,7 @@ def arrays_for(
         "metrics": ((replicas, 2), np.dtype(np.float64)),
         "exchange": ((replicas, EXCHANGE), dtype),
     }
-    shared = replicas > 1
-    arrays = SharedArrays(layout) if shared else {name: device.zeros(*kind) for name, kind in layout.items()}
+    arrays = SharedArrays(layout) if replicas > 1 else {name: device.zeros(*kind) for name, kind in layout.items()}
     for name, array in given.items():
         device.load(array, out=arrays[name])
     return arrays

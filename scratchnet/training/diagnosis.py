@@ -53,20 +53,16 @@ def first_of_step(
 
     `before` and `after` are the network as the step found and left it; images are (N, ...), divided by 255 if bytes.
     """
-    with before.device.session():
-        return _first(_training_step(copy(before), after, copy(head), images, labels, step), before.device)
+    return _first(_training_step(copy(before), after, copy(head), images, labels, step), before.device)
 
 
 def first_of_prediction(network: Network, images: np.ndarray) -> str:
     """The same for the network's outputs for these images."""
-    with network.device.session():
-        twin = copy(network)
-        plan = twin.bind(whole(len(images)), Memory(twin.device, twin.dtype), fuse=False)
-        return _first(_forward(twin, plan, images, training=False), network.device)
+    return _first(_prediction(copy(network), images), network.device)
 
 
 def _first(findings: Iterator[Finding], device: Device) -> str:
-    with np.errstate(all="ignore"):
+    with device.session(), np.errstate(all="ignore"):
         for name, array, squared in findings:
             values = device.to_host(array).ravel()
             if not np.isfinite(values).all():
@@ -88,6 +84,11 @@ def _forward(network: Network, plan: Plan, images: np.ndarray, training: bool) -
         for name, array in layer.moving.items():
             yield f"the new {layer.name}/{name}", array, False
         yield f"the output of {layer.name}", layer.y, False
+
+
+def _prediction(network: Network, images: np.ndarray) -> Iterator[Finding]:
+    plan = network.bind(whole(len(images)), Memory(network.device, network.dtype), fuse=False)
+    yield from _forward(network, plan, images, training=False)
 
 
 def _training_step(

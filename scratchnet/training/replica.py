@@ -31,6 +31,7 @@ class TrainingSpec:
     head: Head
     optimizer: Optimizer
     batch_size: int
+    device: Device
     replicas: int = 1
 
 
@@ -60,10 +61,9 @@ class Replica:
     answers).
     """
 
-    def __init__(
-        self, spec: TrainingSpec, arrays: dict[str, Array], device: Device, rank: int = 0, peers: Peers | None = None
-    ) -> None:
-        self.spec, self.arrays, self.device, self.rank, self.peers = spec, arrays, device, rank, peers
+    def __init__(self, spec: TrainingSpec, arrays: dict[str, Array], rank: int = 0, peers: Peers | None = None) -> None:
+        self.spec, self.arrays, self.rank, self.peers = spec, arrays, rank, peers
+        self.device = device = spec.device
         self.network, self.head, self.optimizer = spec.network.unbuilt(), spec.head.unbuilt(), copy(spec.optimizer)
         self.clock, self.memory = self.network.clock, Memory(device, arrays["parameters"].dtype)
         self.network.configure(spec.input_shape, self.memory.dtype, device)
@@ -188,8 +188,8 @@ class Replica:
 class LocalReplica:
     """One replica in this process, on the CPU (with one BLAS thread) or the GPU; the interface of Workers."""
 
-    def __init__(self, spec: TrainingSpec, arrays: dict[str, Array], device: Device) -> None:
-        self.arrays, self.replica = arrays, Replica(spec, arrays, device)
+    def __init__(self, spec: TrainingSpec, arrays: dict[str, Array], rank: int = 0, peers: Peers | None = None) -> None:
+        self.arrays, self.replica = arrays, Replica(spec, arrays, rank, peers)
         self.train, self.predict = self.replica.train, self.replica.predict
         self.limits = threadpool_limits(1)
 

@@ -20,7 +20,7 @@ from scratchnet.heads import Head
 from scratchnet.layers.flow import Network
 from scratchnet.optimizers import Optimizer
 from scratchnet.schedules import rate_at
-from scratchnet.training.arrays import SharedArrays, arrays_for, split_in
+from scratchnet.training.arrays import arrays_for, split_in
 from scratchnet.training.diagnosis import Watch, first_of_prediction, first_of_step
 from scratchnet.training.replica import LocalReplica, TrainingSpec, attach
 from scratchnet.training.workers import Workers
@@ -82,15 +82,14 @@ class Trainer:
         if workers is None:
             workers = cpu_count(only_physical_cores=True) if on_cpu else 1
         self.batch_size = min(positive_integer(batch_size, "batch_size", "trainer"), size)
-        self.workers = min(positive_integer(workers, "workers", "trainer"), size % self.batch_size or self.batch_size)
+        smallest = size % self.batch_size or self.batch_size
+        self.workers = workers = min(positive_integer(workers, "workers", "trainer"), smallest)
         self.steps, self.progress = -(-size // self.batch_size), Progress()  # steps of an epoch
-        arrays = arrays_for(network, head, optimizer, self.splits, self.workers)
+        arrays = arrays_for(network, head, optimizer, self.splits, workers)
         spec = TrainingSpec(
-            network.unbuilt(), network.input_shape, head.unbuilt(), optimizer, self.batch_size, self.workers
+            network.unbuilt(), network.input_shape, head.unbuilt(), optimizer, self.batch_size, self.device, workers
         )
-        self.engine: Workers | LocalReplica = (
-            Workers(spec, arrays) if isinstance(arrays, SharedArrays) else LocalReplica(spec, arrays, self.device)
-        )
+        self.engine: Workers | LocalReplica = (Workers if workers > 1 else LocalReplica)(spec, arrays)
         attach(network, head, arrays["parameters"], arrays["gradients"][0], arrays["moving"])
         if on_cpu:  # let go of images that the caller may no longer need
             self.splits = {name: split_in(arrays, name) for name in self.splits}
@@ -146,10 +145,10 @@ class Trainer:
         metrics.fill(0)
         self.device.load(generator(self.seed, SHUFFLE, epoch).permutation(size), out=self.engine.arrays["order"])
         for step in range(first, epoch * self.steps):
-            if step == first or step % self.steps % LOOK == 0:
+            done = step % self.steps + 1  # in this epoch, when the step is
+            if step == first or (done - 1) % LOOK == 0:
                 self._watch.keep(step)
             self._step(step)
-            done = step % self.steps + 1
             look = done % LOOK == 0 or done == self.steps
             if self.device.name != "cpu" and not look:
                 continue
@@ -198,6 +197,7 @@ class Trainer:
         higher = " or a higher temperature" if self.head.draws_noise else ""
         return f"try a smaller learning rate than {rate:g}{higher}"
 
+    @in_session
     def state(self) -> dict[str, np.ndarray]:
         """Copies of the vectors that, with `progress`, decide how the training goes on; raises as train_epoch does."""
         if self.progress.steps:

@@ -13,6 +13,7 @@ import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -21,12 +22,10 @@ from multiprocessing.util import Finalize
 from typing import Any, NoReturn
 
 from joblib import wrap_non_picklable_objects
-from threadpoolctl import threadpool_limits
 
-from scratchnet.backend import get_device
+from scratchnet.backend import Array
 from scratchnet.errors import TrainingError
-from scratchnet.training.arrays import SharedArrays
-from scratchnet.training.replica import Peers, Replica, TrainingSpec
+from scratchnet.training.replica import LocalReplica, Peers, TrainingSpec
 
 STOPPING = signal.SIGINT, signal.SIGTERM
 START_PATIENCE = 120.0  # seconds for processes to start: they import the main script
@@ -59,7 +58,7 @@ class Barrier:
 class Workers:
     """Processes, one a replica. `train` and `predict` are those of a replica, done by all; `close` ends them."""
 
-    def __init__(self, spec: TrainingSpec, arrays: SharedArrays) -> None:
+    def __init__(self, spec: TrainingSpec, arrays: dict[str, Array]) -> None:
         # Layers, initializers and temperatures may be defined anywhere, as lambdas too.
         packed = wrap_non_picklable_objects(spec, keep_wrapper=False)
         context = multiprocessing.get_context("spawn")
@@ -151,25 +150,22 @@ def _hang_up(pipes: list[Connection]) -> None:
         pipe.close()
 
 
-def _serve(pipe: Connection, rank: int, spec: TrainingSpec, arrays: SharedArrays, barrier: Barrier) -> None:
+def _serve(pipe: Connection, rank: int, spec: TrainingSpec, arrays: dict[str, Array], barrier: Barrier) -> None:
     """The life of a worker: build, then do what each message says, until the pipe closes."""
     for signum in STOPPING:
         signal.signal(signum, signal.SIG_IGN)
     try:
-        with threadpool_limits(1):
-            peers = Peers(lambda: barrier.wait(rank), arrays["exchange"])
-            replica = Replica(spec, arrays, get_device("cpu"), rank, peers)
+        replica = LocalReplica(spec, arrays, rank, Peers(partial(barrier.wait, rank), arrays["exchange"]))
+        pipe.send(None)
+        while True:
+            kind, arguments = pipe.recv()
+            getattr(replica, kind)(*arguments)
             pipe.send(None)
-            while True:
-                kind, arguments = pipe.recv()
-                getattr(replica, kind)(*arguments)
-                pipe.send(None)
     except (EOFError, OSError):
         pass  # the parent is gone, and so are we
     except Exception as error:
         with suppress(OSError):
-            what = f"failed, and the run with it: {type(error).__name__}: {error}"
-            pipe.send((what, traceback.format_exc()))
+            pipe.send((f"failed, and the run with it: {type(error).__name__}: {error}", traceback.format_exc()))
 
 
 @contextmanager

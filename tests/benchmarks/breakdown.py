@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from scratchnet.backend import BatchSlice, get_device, run
+from scratchnet.backend import BatchSlice, run
 from scratchnet.data import Dataset
 from scratchnet.experiments.recipes import RECIPES
 from scratchnet.training.arrays import SharedArrays
@@ -117,7 +117,7 @@ def serve(pipe: Connection, rank: int, spec: TrainingSpec, arrays: SharedArrays,
         barrier.wait(rank)
 
     with threadpool_limits(1):
-        replica = MarkedReplica(spec, arrays, get_device("cpu"), rank, Peers(wait, arrays["exchange"]))
+        replica = MarkedReplica(spec, arrays, rank, Peers(wait, arrays["exchange"]))
         pipe.send(profile(replica, spec.batch_size))
 
 
@@ -126,7 +126,7 @@ def profiles(setting: Setting, dataset: Dataset | None = None) -> list[Profile]:
     with ours.trainer(setting, dataset or ours.random_images(setting)) as trainer, ExitStack() as stack:
         engine = trainer.engine
         if isinstance(engine, LocalReplica):
-            return [profile(MarkedReplica(engine.replica.spec, engine.arrays, trainer.device), trainer.batch_size)]
+            return [profile(MarkedReplica(engine.replica.spec, engine.arrays), trainer.batch_size)]
         barrier = Barrier(multiprocessing.get_context("spawn"), trainer.workers)
         workers = [
             stack.enter_context(Contender(f"worker {rank}", serve, rank, engine.spec, engine.arrays, barrier))
