@@ -17,7 +17,7 @@ from scratchnet.backend import Device
 from scratchnet.errors import ScratchnetError
 from scratchnet.initializers import INITIALIZERS
 from scratchnet.layers.flow import Pass
-from scratchnet.layers.layer import Module, as_device
+from scratchnet.layers.module import Module, as_device
 
 KEY = "scratchnet"
 TYPES: dict[str, Any] = {name: getattr(layers, name) for name in layers.__all__} | {"Pass": Pass}

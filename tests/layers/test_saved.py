@@ -24,7 +24,7 @@ from scratchnet import (
 )
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments.recipes import RECIPES
-from scratchnet.layers.layer import Module
+from scratchnet.layers.module import Module
 
 
 def nested() -> Sequential:
