@@ -195,6 +195,9 @@ class Layer(Module):
         """Everything that is saved: parameters and moving averages."""
         return self.parameters | self.moving
 
+    def shapes_of_arrays(self) -> dict[str, tuple[int, ...]]:
+        return self.shapes | self.moving_shapes
+
     def count_parameters(self) -> int:
         return sum(prod(shape) for shape in self.shapes.values())
 
