@@ -85,9 +85,4 @@ def _made(described: Any, types: dict[str, Any]) -> Any:
     arguments = {name: _made(value, types) for name, value in described.items() if name != "type"}
     if described["type"] not in types:
         raise ValueError(f"it has a layer of the type {described['type']}, which is not known")
-    arguments = {name: tuple(value) if _is_pair(value) else value for name, value in arguments.items()}
     return types[described["type"]](**arguments)
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, int) for each in value) and len(value) > 0
