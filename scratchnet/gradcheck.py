@@ -9,7 +9,7 @@ from scratchnet import arguments
 from scratchnet.backend import Array
 from scratchnet.errors import ScratchnetError
 from scratchnet.heads import Head
-from scratchnet.layers.layer import Module
+from scratchnet.layers.module import Module
 from scratchnet.layers.recorded import move
 
 STEPS = 1e-3, 1e-4, 1e-5, 1e-6  # a smaller step is tried where a larger one meets a kink near the point

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -164,6 +164,11 @@ class Adam(Optimizer):
         self.beta_1, self.beta_2 = fraction(beta_1, "beta_1", self.name), fraction(beta_2, "beta_2", self.name)
         self.epsilon = positive_number(epsilon, "epsilon", self.name)
         self.epsilon_placement = one_of(epsilon_placement, ("keras", "pytorch"), "epsilon_placement", self.name)
+
+    def build(self, parameters: Array, *arguments: Any, **options: Any) -> None:
+        super().build(parameters, *arguments, **options)
+        if parameters.dtype.type(self.epsilon) == 0:  # then a parameter without a gradient would be 0 / 0
+            raise ValueError(f"{self.name}: epsilon {self.epsilon:g} is 0 in {parameters.dtype}: take a larger one")
 
     def step_scalars(self) -> dict[str, float]:
         step = self.step + 1

@@ -49,13 +49,6 @@ def fragments(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(path)}
 
 
-def test_every_page_is_in_the_reading_order() -> None:
-    """That every layer has a page is asked in tests/layers/test_catalogue.py."""
-    linked = set(LINK.findall((ROOT / "docs" / "derivations" / "README.md").read_text()))
-    unlinked = [path.name for path in DERIVATIONS if path.name not in linked]
-    assert not unlinked, f"nothing leads to {unlinked}: link them in docs/derivations/README.md"
-
-
 @pytest.mark.parametrize("path", DERIVATIONS, ids=name)
 def test_derivation_has_its_five_parts(path: Path) -> None:
     parts = ["Forward", "What is cached", "Backward", "Code", "Check"]

@@ -276,3 +276,12 @@ def test_bad_gradients(optimizer: Any) -> None:
     built.build(np.zeros(3))
     with pytest.raises(ValueError, match=r"\(2,\).*\(3,\)"):
         built.update(np.zeros(2))
+
+
+def test_an_epsilon_that_is_0_in_float32_is_refused() -> None:
+    with pytest.raises(ValueError, match="Adam: epsilon 1e-60 is 0 in float32"):
+        Adam(epsilon=1e-60).build(np.zeros(3, np.float32))
+    optimizer, parameters = Adam(epsilon=1e-60), np.ones(3)
+    optimizer.build(parameters)
+    optimizer.update(np.zeros(3))
+    assert (parameters == 1).all()

@@ -7,14 +7,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import safetensors.numpy
 
 from scratchnet.errors import ScratchnetError
+from scratchnet.sealed import sealed
 
 ASIDE = ".scratchnet-"  # begins the names of files that are not yet in place
 REMEDY = "free some space or name another folder with --output"
@@ -106,20 +105,5 @@ def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
 
 
 def tensors(record: object, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays by name as a safetensors file, whose metadata has a record as JSON behind its digest and the arrays'.
-
-    They are one entry, as safetensors writes several in any order.
-    """
-    arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
-    text = json_bytes(record)
-    seal = f"{sha256(text).hexdigest()} {digest_of_arrays(arrays)} {text.decode()}"
-    return safetensors.numpy.save(arrays, {"scratchnet": seal})
-
-
-def digest_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """The SHA-256 of their contents, names, types and shapes."""
-    found = sha256()
-    for name, array in sorted(arrays.items()):
-        found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(array.data)
-    return found.hexdigest()
+    """Arrays by name and a record, as `reading.read_tensors` takes them."""
+    return sealed(json_bytes(record).decode(), arrays)

@@ -156,7 +156,7 @@ def _recipe(name: str) -> Recipe:
 
 
 def _interval(text: int | str) -> tuple[int, str]:
-    """"500steps" as (500, "steps"); a number alone is of epochs."""
+    """ "500steps" as (500, "steps"); a number alone is of epochs."""
     match = re.fullmatch(r"([1-9][0-9]{0,17})(?:(step|epoch)s?)?", str(text), re.ASCII)
     if match is None:
         raise ValueError(

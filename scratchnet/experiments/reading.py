@@ -3,20 +3,16 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-import safetensors.numpy
 
 from scratchnet.errors import ScratchnetError
-from scratchnet.experiments.artifacts import digest_of_arrays
+from scratchnet.sealed import MAX_ARRAY_BYTES, read_arrays, read_text
 
 MAX_JSON_BYTES = 4_000_000  # of a metrics.json, or a header, either of which has 300 bytes an epoch
-MAX_ARRAY_BYTES = 400_000_000  # a hundred million weights; the reports' networks have less than one million
-Header = TypedDict("Header", {"__metadata__": dict[str, str]})  # what matters here of a safetensors file's
 Record = TypeVar("Record")
 
 
@@ -45,21 +41,10 @@ def read_tensors(
     `room` says, knowing the record, how many bytes of arrays may be read. Takes twice the memory of the arrays, and up
     to fifty times that of the header, which may have four million bytes.
     """
-    with _opened(path) as (file, size):
-        length = int.from_bytes(file.read(8), "little")
-        if length > MAX_JSON_BYTES:
-            raise ValueError("it is no safetensors file, and this version of scratchnet reads no other")
-        seal = msgspec.json.decode(file.read(length), type=Header)["__metadata__"]
-        digest, arrays_digest, text = seal["scratchnet"].split(" ", 2)
-        if sha256(text.encode()).hexdigest() != digest:
-            raise ValueError("it is damaged in its header")
+    with _opened(path) as (file, _):
+        text, digest = read_text(file)
         record = _record(text.encode(), kind)
-        _within(size - 8 - length, room(record), "bytes of arrays")
-        file.seek(0)
-        arrays = safetensors.numpy.load(file.read(size))
-        if digest_of_arrays(arrays) != arrays_digest:
-            raise ValueError("it is damaged in its arrays")
-        return record, arrays
+        return record, read_arrays(file, digest, room(record))
 
 
 def printable(value: object, longest: int) -> str:

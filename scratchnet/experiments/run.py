@@ -24,6 +24,7 @@ from scratchnet.experiments.recipes import RECIPES
 from scratchnet.experiments.report import figures
 from scratchnet.experiments.report.statistics import Run
 from scratchnet.experiments.result import METRICS, Epoch, Metrics, Predictions, Result
+from scratchnet.layers.saved import to_bytes
 from scratchnet.optimizers import Adam
 from scratchnet.training import Trainer
 
@@ -171,7 +172,7 @@ def _save(folder: Path, result: Result, evaluation: Evaluation, network: Sequent
         **result.files(),
         "history.csv": artifacts.csv_bytes([rows[0], *(row.values() for row in rows)]),
         "confusion.csv": artifacts.csv_bytes(evaluation.confusion.tolist()),
-        "weights.safetensors": artifacts.tensors(result.settings, network.weights()),
+        "weights.safetensors": to_bytes(network),
     }
     artifacts.write(folder, contents)
 

@@ -7,7 +7,8 @@ from typing import Any, Self
 from scratchnet.arguments import one_of
 from scratchnet.backend import Array
 from scratchnet.layers.graph import Edge, Graph
-from scratchnet.layers.layer import Layer, Module
+from scratchnet.layers.layer import Layer
+from scratchnet.layers.module import Module
 
 
 class Network(Module):

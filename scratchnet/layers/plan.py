@@ -9,7 +9,8 @@ from scratchnet.backend import Array, BatchSlice, Memory, owned_by
 from scratchnet.layers.activations import ReLU
 from scratchnet.layers.convolution import Conv2D
 from scratchnet.layers.graph import Edge, Graph, Node
-from scratchnet.layers.layer import Layer, print_table
+from scratchnet.layers.layer import Layer
+from scratchnet.layers.module import print_table
 from scratchnet.layers.pooling import MaxPooling2D
 from scratchnet.layers.recorded import refuse_unrecorded
 

@@ -120,4 +120,3 @@ class GlobalAveragePooling2D(Layer):
 
     def compute_gradients(self) -> None:
         self.ops.multiply(self.dy[:, None, None, :], self.weight, out=self.dx)
-

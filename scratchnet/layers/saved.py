@@ -1,4 +1,4 @@
-"""A network in one file, in the format of safetensors: its weights, and what it is made of in the metadata.
+"""A network in one file, in the format of safetensors: its weights, and what it is made of as the text.
 
 A file is read as a stranger's: no code runs on its behalf but the constructors of layers, and nothing is allocated
 before the shapes of its arrays are known to be those of its layers.
@@ -7,29 +7,30 @@ before the shapes of its arrays are known to be those of its layers.
 import json
 import os
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from scratchnet import layers
 from scratchnet.backend import Device
 from scratchnet.errors import ScratchnetError
 from scratchnet.initializers import INITIALIZERS
 from scratchnet.layers.flow import Pass
-from scratchnet.layers.layer import Module, as_device
+from scratchnet.layers.module import Module, as_device
+from scratchnet.sealed import MAX_ARRAY_BYTES, read_arrays, read_text, sealed
 
-KEY = "scratchnet"
 TYPES: dict[str, Any] = {name: getattr(layers, name) for name in layers.__all__} | {"Pass": Pass}
+
+
+def to_bytes(module: Module) -> bytes:
+    """The file's content: the description as its text, and the weights."""
+    described = {"input_shape": module.input_shape, "dtype": str(module.dtype), "network": _described(module)}
+    return sealed(json.dumps(described), module.weights())
 
 
 def save(module: Module, path: str | os.PathLike[str]) -> None:
     """Write the file aside, flush it to disk and move it into place."""
-    from safetensors.numpy import save as to_bytes
-
-    described = {"input_shape": module.input_shape, "dtype": str(module.dtype), "network": _described(module)}
-    content = to_bytes(module.weights(), {KEY: json.dumps(described)})
-    target = Path(path)
+    content, target = to_bytes(module), Path(path)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with open(aside, "wb") as file:
@@ -44,24 +45,16 @@ def save(module: Module, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], device: str | Device | None, custom: Sequence[type[Module]]) -> Module:
-    from safetensors import safe_open
-
     try:
-        with safe_open(os.fspath(path), "numpy") as file:
-            described = json.loads((file.metadata() or {})[KEY])
+        with open(path, "rb") as file:
+            text, digest = read_text(file)
+            described = json.loads(text)
             module = _made(described["network"], TYPES | {kind.__name__: kind for kind in custom})
             module.configure(tuple(described["input_shape"]), described["dtype"], as_device(device))
-            wanted = {
-                f"{layer.name}/{name}": list(shape)
-                for layer in module.leaves
-                for name, shape in (layer.shapes | layer.moving_shapes).items()
-            }
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
-            if {name: part.get_shape() for name, part in slices.items()} != wanted:
-                raise ValueError("its arrays are not those of its layers")
-            if {part.get_dtype() for part in slices.values()} - {"F32", "F64"}:
-                raise ValueError("its arrays are not floats")
-            weights = {name: np.asarray(file.get_tensor(name)) for name in wanted}
+            numbers = sum(prod(shape) for layer in module.leaves for shape in layer.shapes_of_arrays().values())
+            weights = read_arrays(file, digest, min(numbers * module.dtype.itemsize, MAX_ARRAY_BYTES))
+        if any(array.dtype != module.dtype for array in weights.values()):
+            raise ValueError("its arrays are of another type than it says")
         module.attach(*(module.device.zeros(size, module.dtype) for size in module.sizes))
         module.set_weights(weights)
         return module
@@ -92,9 +85,4 @@ def _made(described: Any, types: dict[str, Any]) -> Any:
     arguments = {name: _made(value, types) for name, value in described.items() if name != "type"}
     if described["type"] not in types:
         raise ValueError(f"it has a layer of the type {described['type']}, which is not known")
-    arguments = {name: tuple(value) if _is_pair(value) else value for name, value in arguments.items()}
     return types[described["type"]](**arguments)
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, int) for each in value) and len(value) > 0

@@ -31,9 +31,7 @@ MISSING = {
 }
 
 
-def compare(
-    contenders: Sequence[Contender], setting: Setting, rounds: int, trained: Sequence[Contender] = ()
-) -> str:
+def compare(contenders: Sequence[Contender], setting: Setting, rounds: int, trained: Sequence[Contender] = ()) -> str:
     """A table; the first contender is ours. Those of `trained` make the steps of an epoch before they are timed."""
     with prepared(contenders, setting):
         for contender in trained:

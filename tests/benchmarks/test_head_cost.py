@@ -38,13 +38,13 @@ def recipe() -> Recipe:
 def twins(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """All heads that are bound from here on."""
     found: list[Any] = []
-    bind: Callable[..., Any] = SoftmaxCrossEntropy.bind
+    bound: Callable[..., Any] = SoftmaxCrossEntropy.bound
 
-    def noted(*arguments: Any) -> Any:
-        found.append(bind(*arguments))
+    def noted(*arguments: Any, **options: Any) -> Any:
+        found.append(bound(*arguments, **options))
         return found[-1]
 
-    monkeypatch.setattr(SoftmaxCrossEntropy, "bind", noted)
+    monkeypatch.setattr(SoftmaxCrossEntropy, "bound", noted)
     return found
 
 
@@ -120,10 +120,10 @@ def test_the_head_alone_goes_forward_and_backward_with_new_noise(twins: list[Any
     assert [twin.name for twin in twins] == ["softmax", "gumbel"]
     for twin, head in zip(list(twins), HEADS, strict=True):
         assert twin.clock.step == MIN_ROUNDS
-        loss, dlogits = head()(twin.logits, twin.labels, step=MIN_ROUNDS)
+        loss, dlogits = head()(twin.x, twin.labels, step=MIN_ROUNDS)
         assert_close(twin.loss, loss)
-        assert_close(twin.dlogits, dlogits)
-        assert np.ptp(twin.logits) > 0
+        assert_close(twin.dx, dlogits)
+        assert np.ptp(twin.x) > 0
         assert np.ptp(dlogits) > 0
 
 

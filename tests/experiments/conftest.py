@@ -59,6 +59,7 @@ class Third(SoftmaxCrossEntropy):
     name = "third head"
 
     def __init__(self, classes: int, superclasses: np.ndarray) -> None:
+        super().__init__()
         self.classes, self.superclasses = classes, superclasses
 
 

@@ -111,7 +111,8 @@ ARCHIVES: Bombs = {
     "extended header of many records": (lambda: pax(200_000), MIB),
     "extended header of a terabyte": (lambda: member("pax", 10**12, tarfile.XHDTYPE), MIB),
     "long name of 12 MiB": (
-        lambda: gzipped((member("x", 12 * MIB, tarfile.GNUTYPE_LONGNAME), 1), (bytes(MIB), 12)), MIB
+        lambda: gzipped((member("x", 12 * MIB, tarfile.GNUTYPE_LONGNAME), 1), (bytes(MIB), 12)),
+        MIB,
     ),
     "a million class names": (lambda: named(b"a1 " * 10**6), 12 * MIB),
 }

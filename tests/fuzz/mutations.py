@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import safetensors.numpy
 
-from scratchnet.experiments import artifacts
+from scratchnet.sealed import digest_of_arrays
 
 NUMBERS = 0, 1, 2, 127, 128, 255, 256, 65535, 65536, 2**20, 2**31, 2**32, 10**12, 2**62, 2**63, 2**64
 TEXTS = (
@@ -88,12 +88,12 @@ def mend_tensors(data: bytes) -> bytes:
     data = len(header).to_bytes(8, "little") + header + arrays
     with suppress(Exception):  # whatever msgspec and safetensors say of it
         *_, text = msgspec.json.decode(header)["__metadata__"]["scratchnet"].split(" ", 2)
-        digests = hashlib.sha256(text.encode()).hexdigest(), artifacts.digest_of_arrays(safetensors.numpy.load(data))
+        digests = hashlib.sha256(text.encode()).hexdigest(), digest_of_arrays(safetensors.numpy.load(data))
         data = re.sub(rb'"[0-9a-f]+ [0-9a-f]+ ', '"{} {} '.format(*digests).encode(), data, count=1)
     return data
 
 
 def sealed(text: bytes, arrays: dict[str, np.ndarray]) -> bytes:
-    """What artifacts.tensors would write, were this the text of its record."""
-    seal = f"{hashlib.sha256(text).hexdigest()} {artifacts.digest_of_arrays(arrays)} {text.decode()}"
+    """What `sealed` of the package would write, were this the text of its record."""
+    seal = f"{hashlib.sha256(text).hexdigest()} {digest_of_arrays(arrays)} {text.decode()}"
     return safetensors.numpy.save(arrays, {"scratchnet": seal})

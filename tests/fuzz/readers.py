@@ -16,15 +16,15 @@ from unittest.mock import patch
 
 import numpy as np
 
-from scratchnet import Dense, Sequential
+from scratchnet import BatchNormalization, Conv2D, Dense, Flatten, Residual, Sequential
 from scratchnet.data import cifar100
 from scratchnet.data.archive import read_archive
 from scratchnet.errors import DataError, ScratchnetError
 from scratchnet.experiments import artifacts
 from scratchnet.experiments.checkpoint import NAME, Checkpoints
-from scratchnet.experiments.config import Settings, configure
-from scratchnet.experiments.reading import read_tensors
+from scratchnet.experiments.config import configure
 from scratchnet.experiments.result import FIGURES, METRICS, PREDICTIONS, Epoch, Names, Predictions, Result
+from scratchnet.layers.saved import to_bytes
 from scratchnet.training import Progress
 from tests.data.synthetic import PICKLES, binary_file, tar_bytes
 from tests.fuzz.mutations import mend_gzip, mend_tar, mend_tensors
@@ -120,9 +120,9 @@ def all_readers() -> list[Reader]:
     files = {"train.bin": b"0123456789" * 60, "test.bin": b"ab"}
     tars = [tar_bytes(files, mode="w"), tar_bytes({150 * "x": b"", **files}, mode="w")]
     archive = partial(_read_archive, files)
-    others = {"é": np.array(1.5), "b": np.zeros((0, 3), np.int16), "c": np.asfortranarray(np.eye(3)) > 0}
-    settings = _result().settings
-    weights = [artifacts.tensors(settings, arrays) for arrays in (_network().weights(), others)]
+    other = Sequential([Residual(Conv2D(1, 1)), BatchNormalization(), Flatten(), Dense(2)])
+    other.build((2, 2, 1), dtype="float64")
+    weights = [to_bytes(_network()), to_bytes(other)]
     result = _result().files()
     read_checkpoint, checkpoint = _checkpoint()
     of_weights = partial(_read_weights, _network())
@@ -188,8 +188,7 @@ def _network() -> Sequential:
 
 
 def _read_weights(network: Sequential, folder: Path) -> None:
-    settings, weights = read_tensors(folder / WEIGHTS, Settings)
-    assert all(map(str.isprintable, settings.departures()))
+    weights = Sequential.load(folder / WEIGHTS).weights()
     assert sum(array.nbytes for array in weights.values()) <= (folder / WEIGHTS).stat().st_size
     try:
         with np.errstate(all="ignore"):

@@ -24,7 +24,8 @@ from scratchnet import (
 )
 from scratchnet.errors import ScratchnetError
 from scratchnet.experiments.recipes import RECIPES
-from scratchnet.layers.layer import Module
+from scratchnet.layers.module import Module
+from scratchnet.sealed import sealed
 
 
 def nested() -> Sequential:
@@ -140,7 +141,7 @@ def changed(path: Path, tensors: dict[str, Any] | None = None, **changes: Any) -
     dense = {"type": "Dense", "units": 3}
     described = {"input_shape": [4], "dtype": "float32", "network": {"type": "Sequential", "layers": [dense]}} | changes
     arrays = {"dense/kernel": np.zeros((4, 3), np.float32), "dense/bias": np.zeros(3, np.float32)}
-    save_file(arrays if tensors is None else tensors, path, {"scratchnet": json.dumps(described)})
+    path.write_bytes(sealed(json.dumps(described), arrays if tensors is None else tensors))
     return path
 
 
@@ -178,6 +179,10 @@ def test_strangers_files_are_refused(tmp_path: Path) -> None:
             Sequential.load(path)
         assert len(str(raised.value)) < 500
     whole = changed(path).read_bytes()
+    for place in range(len(whole)):  # a bit anywhere
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(ScratchnetError, match="x is no network that can be loaded"):
+            Sequential.load(path)
     for content in (b"", whole[:50], whole[:-1], whole + b"0", b"\xff" * 100, b"PK" + whole):
         path.write_bytes(content)
         with pytest.raises(ScratchnetError, match="x is no network that can be loaded"):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from scratchnet import Sequential
 from scratchnet.experiments.artifacts import ASIDE
-from scratchnet.experiments.config import Settings
 from scratchnet.experiments.reading import read_tensors
 from scratchnet.experiments.result import PREDICTIONS, Names
 
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 DIGITS = "--data", "digits", "--device", "cpu"
 LIMIT = 300.0  # seconds after which whatever is waited for will not come
 SHARED_MEMORY = Path("/dev/shm")
+WEIGHTS = "weights.safetensors"
 
 
 class Run:
@@ -124,12 +125,15 @@ def segments() -> set[str]:
 def results(folder: Path) -> dict[str, bytes]:
     """All that a run computed, without how long it took; raises where a file is not whole."""
     found = {}
-    for name, kind in ("weights.safetensors", Settings), (PREDICTIONS, Names):
-        if (folder / name).exists():
-            record, arrays = read_tensors(folder / name, kind)
-            found[name] = repr(record).encode()
-            for key, array in arrays.items():
-                found[f"{name} {key}"] = f"{array.dtype} {array.shape} ".encode() + array.tobytes()
+    files = {}
+    if (folder / WEIGHTS).exists():
+        files[WEIGHTS] = Sequential.load(folder / WEIGHTS).weights()
+    if (folder / PREDICTIONS).exists():
+        names, files[PREDICTIONS] = read_tensors(folder / PREDICTIONS, Names)
+        found[PREDICTIONS] = repr(names).encode()
+    for name, arrays in files.items():
+        for key, array in arrays.items():
+            found[f"{name} {key}"] = f"{array.dtype} {array.shape} ".encode() + array.tobytes()
     if (folder / "metrics.json").exists():
         metrics = json.loads((folder / "metrics.json").read_bytes())
         for epoch in metrics["epochs"]:

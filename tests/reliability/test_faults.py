@@ -377,8 +377,8 @@ def test_nothing_reads_the_clock_of_the_wall() -> None:
 ONE_GROUP = """
 import sys
 from scratchnet.experiments.cli import main
-from scratchnet.training import replica
-replica.GROUP = 10**6
+from scratchnet.kernels.batch import Batch
+Batch.group = 10**6
 if __name__ == "__main__":
     sys.exit(main())
 """
