@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from scratchnet import arguments
-from scratchnet.arguments import positive_number
 from scratchnet.backend import Array
 from scratchnet.backend.noise import HEAD, gumbel, uniform
 from scratchnet.heads.head import Head
@@ -71,10 +70,10 @@ class AnnealedTemperature:
     floor: float = 0.5
 
     def __post_init__(self) -> None:
-        positive_number(self.start, "start", "annealed temperature")
-        positive_number(self.floor, "floor", "annealed temperature")
+        arguments.positive_number(self.start, "start", "annealed temperature")
+        arguments.positive_number(self.floor, "floor", "annealed temperature")
         if self.rate != 0:
-            positive_number(self.rate, "rate", "annealed temperature")
+            arguments.positive_number(self.rate, "rate", "annealed temperature")
 
     def __call__(self, step: int) -> float:
         return max(self.floor, self.start * exp(-self.rate * step))

@@ -30,7 +30,6 @@ class TrainingSpec:
     input_shape: tuple[int, ...]
     head: Head
     optimizer: Optimizer
-    batch_size: int
     device: Device
     replicas: int = 1
 

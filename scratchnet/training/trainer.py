@@ -11,7 +11,6 @@ import numpy as np
 from joblib import cpu_count
 
 from scratchnet import arguments
-from scratchnet.arguments import one_of, positive_integer
 from scratchnet.backend import in_session
 from scratchnet.backend.noise import SHUFFLE, generator
 from scratchnet.data import Dataset, Split
@@ -81,14 +80,12 @@ class Trainer:
             raise ValueError(f"trainer: workers share the work of a CPU; device {self.device.name!r} takes one")
         if workers is None:
             workers = cpu_count(only_physical_cores=True) if on_cpu else 1
-        self.batch_size = min(positive_integer(batch_size, "batch_size", "trainer"), size)
+        self.batch_size = min(arguments.positive_integer(batch_size, "batch_size", "trainer"), size)
         smallest = size % self.batch_size or self.batch_size
-        self.workers = workers = min(positive_integer(workers, "workers", "trainer"), smallest)
+        self.workers = workers = min(arguments.positive_integer(workers, "workers", "trainer"), smallest)
         self.steps, self.progress = -(-size // self.batch_size), Progress()  # steps of an epoch
         arrays = arrays_for(network, head, optimizer, self.splits, workers)
-        spec = TrainingSpec(
-            network.unbuilt(), network.input_shape, head.unbuilt(), optimizer, self.batch_size, self.device, workers
-        )
+        spec = TrainingSpec(network.unbuilt(), network.input_shape, head.unbuilt(), optimizer, self.device, workers)
         self.engine: Workers | LocalReplica = (Workers if workers > 1 else LocalReplica)(spec, arrays)
         attach(network, head, arrays["parameters"], arrays["gradients"][0], arrays["moving"])
         if on_cpu:  # let go of images that the caller may no longer need
@@ -110,7 +107,7 @@ class Trainer:
         there is a validation split, `val_loss` and `val_accuracy`. Raises as train_epoch does.
         """
         records, first = [], self.done // self.steps + 1
-        for epoch in range(first, first + positive_integer(epochs, "epochs", "trainer")):
+        for epoch in range(first, first + arguments.positive_integer(epochs, "epochs", "trainer")):
             record = {"epoch": epoch} | asdict(self.train_epoch(epoch, on_step))
             record["learning_rate"] = rate_at(self.optimizer.learning_rate, self.done - 1, self.optimizer.name)
             if "validation" in self.splits:
@@ -137,7 +134,7 @@ class Trainer:
         a wait, that and `on_step` come after every 50th step and the last.
         """
         self._needs_open()
-        positive_integer(epoch, "epoch", "trainer")
+        arguments.positive_integer(epoch, "epoch", "trainer")
         if self.progress.epoch != epoch:
             self.progress = Progress(epoch)
         progress, metrics, size = self.progress, self.engine.arrays["metrics"], len(self.dataset.train)
@@ -217,7 +214,7 @@ class Trainer:
         Raises TrainingError where they are not finite.
         """
         self._needs_open()
-        one_of(split, tuple(self.splits), "split", "trainer")
+        arguments.one_of(split, tuple(self.splits), "split", "trainer")
         images = self.splits[split].images
         self.engine.predict(split, 0, len(images))
         scores = self.device.to_host(self.engine.arrays["scores"][: len(images)])

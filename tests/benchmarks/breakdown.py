@@ -110,7 +110,9 @@ def profile(replica: Replica, batch_size: int) -> Profile:
     return Profile(dict(milliseconds), len(calls), work, 1e3 * float(np.median(whole)))
 
 
-def serve(pipe: Connection, rank: int, spec: TrainingSpec, arrays: SharedArrays, barrier: Barrier) -> None:
+def serve(
+    pipe: Connection, rank: int, spec: TrainingSpec, arrays: SharedArrays, barrier: Barrier, batch_size: int
+) -> None:
     """As the target of a contender: the profile of one worker."""
 
     def wait() -> None:
@@ -118,7 +120,7 @@ def serve(pipe: Connection, rank: int, spec: TrainingSpec, arrays: SharedArrays,
 
     with threadpool_limits(1):
         replica = MarkedReplica(spec, arrays, rank, Peers(wait, arrays["exchange"]))
-        pipe.send(profile(replica, spec.batch_size))
+        pipe.send(profile(replica, batch_size))
 
 
 def profiles(setting: Setting, dataset: Dataset | None = None) -> list[Profile]:
@@ -129,7 +131,9 @@ def profiles(setting: Setting, dataset: Dataset | None = None) -> list[Profile]:
             return [profile(MarkedReplica(engine.replica.spec, engine.arrays), trainer.batch_size)]
         barrier = Barrier(multiprocessing.get_context("spawn"), trainer.workers)
         workers = [
-            stack.enter_context(Contender(f"worker {rank}", serve, rank, engine.spec, engine.arrays, barrier))
+            stack.enter_context(
+                Contender(f"worker {rank}", serve, rank, engine.spec, engine.arrays, barrier, trainer.batch_size)
+            )
             for rank in range(trainer.workers)
         ]
         return [worker.answer() for worker in workers]
