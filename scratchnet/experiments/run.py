@@ -85,17 +85,17 @@ def _run(
             f"{config.output} has the checkpoint of an unfinished run: go on with --resume, choose another folder with "
             "--output, or remove the checkpoint to start again"
         )
-    network = RECIPES[settings.recipe].network(dataset.num_classes)
+    head, optimizer = settings.make_head(dataset), Adam(learning_rate=settings.learning_rate)
+    network = RECIPES[settings.recipe].network(head.outputs_for(dataset.num_classes) or dataset.num_classes)
     network.build(IMAGE_SHAPE, device=device, seed=settings.seed)
     observer.start(dataset, network)
-    head, optimizer = settings.make_head(dataset), Adam(learning_rate=settings.learning_rate)
     workers = settings.workers if device.name == "cpu" else 1  # device auto may have found a GPU
     with Trainer(
         network, head, optimizer, dataset, batch_size=settings.batch_size, seed=settings.seed, workers=workers
     ) as trainer:
         dataset = trainer.dataset  # the same images in shared memory; those read from the disk can go
         found = replace(settings, batch_size=trainer.batch_size, workers=trainer.workers, data=dataset.name)
-        found = replace(found, training_images=len(dataset.train), data_digest=getattr(dataset, "digest", ""))
+        found = replace(found, training_images=len(dataset.train), data_digest=dataset.digest)
         result = Result(replace(found, device=device.name, precision=device.precision), _versions(device))
         if config.resume:
             checkpoints.load(result, trainer, observer.note)

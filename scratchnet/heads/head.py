@@ -50,8 +50,9 @@ class Head(Layer):
 
     def log_probabilities(self, scores: np.ndarray) -> np.ndarray:
         """What scores (N, classes) say of each class: the logarithms of its probability."""
-        scores = scores - scores.max(axis=1, keepdims=True)
-        return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        from scipy.special import log_softmax
+
+        return log_softmax(scores, axis=1)
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(input_shape) != 1:

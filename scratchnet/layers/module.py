@@ -181,9 +181,9 @@ class Module:
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
         """softmax of `predict`: for a classifier, the probabilities of its classes, (N, K)."""
-        outputs = self.predict(x)
-        soft = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-        return soft / soft.sum(axis=-1, keepdims=True)
+        from scipy.special import softmax
+
+        return softmax(self.predict(x), axis=-1)
 
     def _fresh(self, array: Array) -> Array:
         return self.device.xp.array(array, order="C")

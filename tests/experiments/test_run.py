@@ -21,6 +21,7 @@ from scratchnet.experiments import Config, Observer, configure, run, run_experim
 from scratchnet.experiments.display import final_block
 from scratchnet.experiments.metrics import evaluate
 from scratchnet.experiments.result import Epoch, Result
+from scratchnet.heads import HEADS
 from scratchnet.layers import Sequential
 from tests.experiments.report import made
 
@@ -254,6 +255,23 @@ def test_a_head_without_a_report_can_be_trained(tmp_path: Path, third_head: str)
     assert sorted(os.listdir(tmp_path)) == sorted([*EVERY_EPOCH, *AT_THE_END])
     assert Result.read(tmp_path).settings == result.settings
     assert "No report has figures of the head third" in final_block(result, tmp_path)
+
+
+def test_a_head_says_how_many_outputs_the_network_has(
+    tmp_path: Path, third_head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    class Looks(Observer):
+        def start(self, dataset: Dataset, network: Any) -> None:
+            raise Stop(network.output_shape)
+
+    for says, has in ((12, (12,)), (None, (10,))):
+        monkeypatch.setattr(HEADS[third_head], "outputs_for", lambda head, classes, says=says: says)
+        with pytest.raises(Stop) as stopped:
+            run_experiment(configure(head=third_head, **DIGITS, output=tmp_path), Looks())
+        assert stopped.value.args == (has,)
 
 
 def test_folder_is_checked_before_training(tmp_path: Path) -> None:
