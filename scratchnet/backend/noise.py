@@ -16,7 +16,7 @@ from scratchnet.backend.program import prepare
 # Streams keep apart what draws with the same seed; a network's layers use their place, 0, 1, 2, ...
 HEAD, SHUFFLE, SAMPLING, INITIALIZERS = (2**32 + number for number in range(4))
 TICK = 8  # one increment of Philox's counter yields eight numbers of 32 bits
-LEVELS = np.float32(1 << 23)
+HALF, UNIT, LARGEST = np.float32(0.5), np.float32(2.0**-32), np.float32(1 - 2.0**-24)
 
 
 class StepCounter:
@@ -57,21 +57,27 @@ def uniform(seed: int, stream: int, step: int, first_row: int, rows: int, column
 
 def fill_uniform(seed: int, stream: int, step: int, first_row: int, out: np.ndarray) -> None:
     """The same in place; the row length of `out` must be a multiple of 8, so that rows start at whole ticks."""
-    generator(seed, stream, step, first_row * (out.shape[1] // TICK)).random(dtype=np.float32, out=out)
-    open_interval(out)
+    source = np.random.Philox(key=[seed, stream], counter=[first_row * (out.shape[1] // TICK), 0, 0, step])
+    open_interval(source.random_raw(out.size // 2).view(np.uint32).reshape(out.shape), out)
 
 
-def open_interval(u: np.ndarray) -> None:
-    """Turn k 2^-24 with 0 <= k < 2^24, in place, into ((k >> 1) + 1/2) 2^-23: exact in float32, never 0 or 1."""
-    np.multiply(u, LEVELS, u)
-    np.floor(u, u)
-    np.add(u, np.float32(0.5), u)
-    np.divide(u, LEVELS, u)
+def open_interval(bits: np.ndarray, out: np.ndarray) -> None:
+    """out = (k + 1/2) 2^-32 for k of 32 bits, to float32's precision: never 0, and kept from rounding to 1.
+
+    Near 0 these numbers are as fine as 2^-33, near 1 only 2^-24: what looks for rare events looks for them near 0.
+    """
+    np.copyto(out, bits, casting="same_kind")
+    np.add(out, HALF, out)
+    np.multiply(out, UNIT, out)
+    np.minimum(out, LARGEST, out=out)
 
 
 def gumbel(u: np.ndarray) -> np.ndarray:
-    """Standard Gumbel noise -log(-log u): within [-2.81, 16.64] for the numbers that `uniform` gives."""
-    return -np.log(-np.log(u))
+    """Standard Gumbel noise -log(-log(1 - u)): within [-2.82, 22.88] for what `uniform` gives.
+
+    So rare events are fine-grained: two of K classes share the largest noise with probability K 2^-32 or so.
+    """
+    return -np.log(-np.log1p(-u))
 
 
 class Noise:

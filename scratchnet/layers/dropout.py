@@ -5,7 +5,7 @@ from scratchnet.arguments import fraction
 from scratchnet.backend import Array
 from scratchnet.layers.layer import Layer
 
-LARGEST = 1 - 2.0**-22  # what leaves some of the 2^23 numbers that noise can be
+LARGEST = 1 - 2.0**-22  # what leaves some of the numbers that noise can be in float32
 
 
 class Dropout(Layer):
@@ -20,7 +20,7 @@ class Dropout(Layer):
         super().__init__()
         self.rate, self.seed = fraction(rate, "rate", self.name), arguments.seed(seed, self.name)
         if self.rate > LARGEST:
-            raise ValueError(f"{self.name}: rate is {rate!r}, so close to 1 that noise of 23 bits would keep nothing")
+            raise ValueError(f"{self.name}: rate is {rate!r}, so close to 1 that next to nothing would be kept")
         self.dropping = False
 
     def allocate(self) -> None:

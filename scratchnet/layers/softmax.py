@@ -88,7 +88,9 @@ def checked_temperature(value: Any, what: str, owner: str) -> float:
 
 
 def gumbel_in_place(ops: Ops, u: Array) -> None:
-    """Turn uniform numbers in (0, 1), in place, into Gumbel noise -log(-log u)."""
-    for _ in range(2):
-        ops.log(u, out=u)
-        ops.negative(u, out=u)
+    """Turn uniform numbers in (0, 1), in place, into Gumbel noise -log(-log(1 - u))."""
+    ops.negative(u, out=u)
+    ops.log1p(u, out=u)
+    ops.negative(u, out=u)
+    ops.log(u, out=u)
+    ops.negative(u, out=u)

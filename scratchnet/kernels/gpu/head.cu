@@ -32,7 +32,7 @@ extern "C" __global__ void cross_entropy(int threads, const real* logits, const 
         word words[4];
         if (GUMBEL) draw(words, FIRST_ROW + row, TICKS, tick, (word)now[0], seed, stream);
         for (int j = 0, k = tick * 8; j < 8 && k < CLASSES; ++j, ++k) {
-            real z = GUMBEL ? (logits[k] - log(-log(uniform(words, j)))) * scale : logits[k];
+            real z = GUMBEL ? (logits[k] - log(-log1p(-uniform(words, j)))) * scale : logits[k];
             if (logits[k] > wanted || (logits[k] == wanted && k < label)) beaten = 1;
             if (k == label) of_label = z;
             largest = z > largest ? z : largest;

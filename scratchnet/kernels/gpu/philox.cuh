@@ -19,8 +19,9 @@ __device__ void draw(word words[4], word row, int ticks, int tick, word step, wo
     philox(words, seed, stream);
 }
 
-// u = ((bits >> 9) + 1/2) / 2^23 of the j-th half word of a tick: in (0, 1), and exact in float.
+// u = (bits + 1/2) / 2^32 of the j-th half word of a tick, to float's precision and at most 1 - 2^-24: in (0, 1).
 __device__ real uniform(const word words[4], int j) {
     unsigned bits = (unsigned)(words[j / 2] >> j % 2 * 32);
-    return ((real)(bits >> 9) + (real)0.5) / (real)(1 << 23);
+    float u = ((float)bits + 0.5f) * (1.0f / 4294967296.0f), largest = 1 - 1.0f / (1 << 24);
+    return u < largest ? u : largest;
 }
