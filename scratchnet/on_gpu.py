@@ -15,6 +15,8 @@ from scratchnet.heads import GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntrop
 from scratchnet.kernels.batch import Batch
 from scratchnet.kernels.gpu.batch import GpuBatch, GpuNoise
 from scratchnet.kernels.gpu.convolution import GpuConvolution
+from scratchnet.kernels.gpu.rows import GpuBlocks
+from scratchnet.kernels.rows import Blocks
 from scratchnet.kernels.table import TABLE
 from scratchnet.layers import Conv2D, Dense
 from scratchnet.optimizers import Adam
@@ -121,5 +123,6 @@ KERNELS: dict[type, Any] = {
     Adam: GpuAdam,
     Noise: GpuNoise,
     Batch: GpuBatch,
+    Blocks: GpuBlocks,
 }
 TABLE.update(KERNELS)

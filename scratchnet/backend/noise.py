@@ -43,6 +43,17 @@ class StepCounter:
         return self.step + (self.inference << 40)
 
 
+class OfStep(StepCounter):
+    """The clock of what is drawn once a step, whatever rows of the batch are being worked on."""
+
+    def __init__(self, clock: StepCounter) -> None:
+        self.clock, self.row = clock, 0
+
+    @property
+    def counter(self) -> int:
+        return self.clock.counter
+
+
 def generator(seed: int, stream: int, step: int = 0, tick: int = 0) -> np.random.Generator:
     """A NumPy generator that starts at the given place of the stream."""
     return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[tick, 0, 0, step]))
@@ -84,7 +95,13 @@ class Noise:
     """Uniform numbers of one layer or head for its rows of the batch: `draw(out)` fills an array (rows, *shape)."""
 
     def __init__(
-        self, seed: int, stream: int, clock: StepCounter, batch: BatchSlice, shape: tuple[int, ...], memory: Memory
+        self,
+        seed: int,
+        stream: int,
+        clock: StepCounter,
+        batch: BatchSlice,
+        shape: tuple[int, ...],
+        memory: Memory,
     ) -> None:
         self.seed, self.stream, self.clock, self.first_row = seed, stream, clock, batch.start
         self.device, columns = memory.device, prod(shape)

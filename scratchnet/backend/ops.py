@@ -55,6 +55,11 @@ class Ops:
     def copy(self, source: Any, out: Any, where: Any = None) -> None:
         run(self.xp.copyto if where is None else partial(self.xp.copyto, where=where), out, source)
 
+    def take(self, a: Any, indices: Any, out: Any, axis: int = 0) -> None:
+        """out = the entries of `a` at these places of an axis."""
+        mode = {"mode": "clip"} if self.xp is np else {}  # by default, NumPy makes a copy first
+        run(partial(self.xp.take, axis=axis, out=out, **mode), a, indices)
+
     def fill(self, value: float, out: Any) -> None:
         run(out.fill, value)
 

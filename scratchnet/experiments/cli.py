@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from scratchnet.arguments import positive_integer
 from scratchnet.errors import ScratchnetError
-from scratchnet.experiments.config import ANNEAL, DEVICES, PRECISIONS, Config, Temperature, configure
+from scratchnet.experiments.config import ANNEAL, DEVICES, PRECISIONS, SAMPLES, Config, Temperature, configure
 from scratchnet.experiments.display import Display, final_block
 from scratchnet.experiments.interruption import Interruption, raised
 from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES
@@ -57,6 +57,7 @@ RUN: Options = [
     ("head", f"output and loss (default: {BASELINE})", {"choices": HEADS}),
     ("temperature", "of a head that has one: a number above 0, or 'anneal' for max(0.5, exp(-1e-4 step)) (default: the "
      "report's)", {"type": _temperature}),
+    ("samples", f"of the head 'sampled', in each step (default: {SAMPLES}, or all classes)", {"type": int}),
     ("resume", "go on with the run in the output folder", {"action": "store_true"}),
 ]  # fmt: skip
 STUDY: Options = [

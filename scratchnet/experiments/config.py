@@ -21,6 +21,7 @@ ANNEAL: Literal["anneal"] = "anneal"
 Temperature = float | Literal["anneal"]
 FOUND = "device", "precision", "workers", "data", "data_digest", "training_images"  # what a run may find out for itself
 REPORTED = "epochs", "batch_size", "learning_rate", "temperature"  # what the reports tell of their settings
+SAMPLES = 64  # of the sampled softmax
 OWNER = "experiment"
 
 
@@ -28,6 +29,7 @@ OWNER = "experiment"
 class Settings:
     """All that decides the figures of an experiment; ValueError names a setting that cannot be.
 
+    `temperature` is None for a head that has none; so is `samples`, where None else means 64, or all classes if fewer.
     As wishes, `device` and `data` may be "auto", `data` a path, and `precision` and `workers` None. In a result they
     are what was found: `data` is the name of the data set then, with the number of its `training_images`, and
     `data_digest` names its content, where that is known.
@@ -46,6 +48,7 @@ class Settings:
     data: str = "auto"
     data_digest: str = ""
     training_images: int = 0
+    samples: int | None = None
 
     @classmethod
     def of_report(cls, recipe: str, head: str) -> "Settings":
@@ -58,15 +61,14 @@ class Settings:
     def __post_init__(self) -> None:
         _recipe(self.recipe)
         one_of(self.device, DEVICES, "device", OWNER)
-        temperature: Any = self.temperature
-        if "temperature" not in parameters(self.head):
-            if temperature is not None:
-                others = " or ".join(repr(head) for head in HEADS if "temperature" in parameters(head))
+        for name in "temperature", "samples":
+            if getattr(self, name) is not None and name not in parameters(self.head):
+                others = " or ".join(repr(head) for head in HEADS if name in parameters(head))
                 raise ValueError(
-                    f"{OWNER}: temperature has no meaning with head {self.head!r}: leave it out, "
-                    f"or choose head {others}"
+                    f"{OWNER}: {name} has no meaning with head {self.head!r}: leave it out, or choose head {others}"
                 )
-        elif temperature != ANNEAL:
+        temperature: Any = self.temperature
+        if "temperature" in parameters(self.head) and temperature != ANNEAL:
             temperature = positive_number(temperature, "temperature", OWNER)
         if self.precision is not None:
             one_of(self.precision, PRECISIONS, "precision", OWNER)
@@ -77,6 +79,7 @@ class Settings:
             batch_size=positive_integer(self.batch_size, "batch_size", OWNER),
             learning_rate=positive_number(self.learning_rate, "learning_rate", OWNER),
             workers=None if self.workers is None else positive_integer(self.workers, "workers", OWNER),
+            samples=None if self.samples is None else positive_integer(self.samples, "samples", OWNER),
         )
 
     @property
@@ -96,6 +99,7 @@ class Settings:
             "seed": self.seed,
             "classes": dataset.num_classes,
             "superclasses": dataset.superclasses,
+            "samples": self.samples or min(SAMPLES, dataset.num_classes),
         }
         taken = parameters(self.head)
         return HEADS[self.head](**{name: value for name, value in values.items() if name in taken})

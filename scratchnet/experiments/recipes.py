@@ -25,9 +25,9 @@ class Recipe:
     temperature: float
     reports: dict[str, Report]
 
-    def network(self, num_classes: int) -> Sequential:
-        """The network, not yet built, for images of shape (32, 32, 3)."""
-        return Sequential(self.layers(num_classes))
+    def network(self, outputs: int | None) -> Sequential:
+        """The network, not yet built, for images of shape (32, 32, 3); with None, without its last layer."""
+        return Sequential(self.layers(1)[:-1] if outputs is None else self.layers(outputs))
 
 
 def _same_padding(num_classes: int) -> list[Layer]:

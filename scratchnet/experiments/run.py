@@ -24,6 +24,7 @@ from scratchnet.experiments.recipes import RECIPES
 from scratchnet.experiments.report import figures
 from scratchnet.experiments.report.statistics import Run
 from scratchnet.experiments.result import METRICS, Epoch, Metrics, Predictions, Result
+from scratchnet.heads import Head
 from scratchnet.layers.saved import to_bytes
 from scratchnet.optimizers import Adam
 from scratchnet.training import Trainer
@@ -50,7 +51,8 @@ class Observer:
 def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     """Train, evaluate and write the files of an experiment; return what stands in its metrics.json.
 
-    After each epoch metrics.json, history.csv, confusion.csv and weights.safetensors replace those of the epoch before,
+    After each epoch metrics.json, history.csv, confusion.csv, weights.safetensors and, of a head that has weights,
+    head.safetensors replace those of the epoch before,
     or of an earlier run in the same folder, once all of them are complete; the last epoch adds predictions.safetensors,
     the logits of the test split. Nothing else in the folder is touched.
     At the end come curves.png and confusion.png, where matplotlib is installed. Raises DeviceError, DataError,
@@ -86,7 +88,7 @@ def _run(
             "--output, or remove the checkpoint to start again"
         )
     head, optimizer = settings.make_head(dataset), Adam(learning_rate=settings.learning_rate)
-    network = RECIPES[settings.recipe].network(head.outputs_for(dataset.num_classes) or dataset.num_classes)
+    network = RECIPES[settings.recipe].network(head.outputs_for(dataset.num_classes))
     network.build(IMAGE_SHAPE, device=device, seed=settings.seed)
     observer.start(dataset, network)
     workers = settings.workers if device.name == "cpu" else 1  # device auto may have found a GPU
@@ -114,6 +116,7 @@ def _run(
             trained = trainer.train_epoch(epoch, on_step)
             logits = trainer.predict("test")
             evaluation = _evaluate(logits, labels, settings.seed, epoch)
+            evaluation.figures.update(head.own_figures(logits, labels))
             record = Epoch(
                 epoch=epoch,
                 seconds=trained.seconds,
@@ -126,7 +129,7 @@ def _run(
             result.epochs.append(record)
             if epoch == settings.epochs:
                 result.final, result.predictions = evaluation.figures, Predictions.of(logits, labels, dataset)
-            _save(config.output, result, evaluation, network)
+            _save(config.output, result, evaluation, network, head)
             observer.epoch(record)
     try:
         artifacts.write(config.output, figures.of_run(Run(result)))
@@ -166,7 +169,7 @@ def _evaluate(logits: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> 
     return evaluate(logits, labels, noise=gumbel(uniform(seed, SAMPLING, epoch, 0, *logits.shape)))
 
 
-def _save(folder: Path, result: Result, evaluation: Evaluation, network: Sequential) -> None:
+def _save(folder: Path, result: Result, evaluation: Evaluation, network: Sequential, head: Head) -> None:
     rows = [{"dataset": result.settings.data} | asdict(epoch) for epoch in result.epochs]
     contents = {
         **result.files(),
@@ -174,6 +177,8 @@ def _save(folder: Path, result: Result, evaluation: Evaluation, network: Sequent
         "confusion.csv": artifacts.csv_bytes(evaluation.confusion.tolist()),
         "weights.safetensors": to_bytes(network),
     }
+    if head.shapes:  # without its weights the network gives features
+        contents["head.safetensors"] = to_bytes(head)
     artifacts.write(folder, contents)
 
 

@@ -20,9 +20,9 @@ from scratchnet.experiments.recipes import RECIPES
 from scratchnet.experiments.report.statistics import BASELINE
 from scratchnet.experiments.result import METRICS, Metrics, Result
 from scratchnet.experiments.run import Observer, run_experiment
-from scratchnet.heads import HEADS
 
 TEMPERATURES: tuple[Temperature, ...] = 0.1, 0.5, 1.0, 2.0, ANNEAL
+COMPARED = BASELINE, "gumbel"  # of a recipe that no report has figures of
 BACKENDS = "loky", "dask", "ray"
 IDLE = 10.0  # seconds after which a process without a run ends, should the one that began the study be gone
 LOOK = 1.0  # seconds between two looks at what the runs have written
@@ -38,12 +38,12 @@ def plan(
 ) -> list[Config]:
     """The runs of a study, in `folder`/runs: recipes x heads x seeds, and for one recipe x temperatures x seeds.
 
-    `heads` are compared with softmax, by default those of which the recipe has a report, or all where it has none.
+    `heads` are compared with softmax, by default those of which the recipe has a report, or gumbel.
     `settings` are those of `configure`. Raises ValueError for a setting that cannot be.
     """
 
     def compared(recipe: str) -> list[str]:
-        return list(dict.fromkeys([BASELINE, *((RECIPES[recipe].reports or HEADS) if heads is None else heads)]))
+        return list(dict.fromkeys([BASELINE, *((RECIPES[recipe].reports or COMPARED) if heads is None else heads)]))
 
     cases: list[tuple[str, str, Temperature | None]]
     cases = [(recipe, head, None) for recipe in recipes for head in compared(recipe)]

@@ -2,7 +2,18 @@
 
 from scratchnet.heads.cross_entropy import AnnealedTemperature, GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from scratchnet.heads.head import Head
+from scratchnet.heads.sampled import SampledSoftmax
+from scratchnet.heads.two_level import TwoLevelSoftmax
 
-HEADS: dict[str, type[Head]] = {head.name: head for head in (SoftmaxCrossEntropy, GumbelSoftmaxCrossEntropy)}
+_ALL = SoftmaxCrossEntropy, GumbelSoftmaxCrossEntropy, TwoLevelSoftmax, SampledSoftmax
+HEADS: dict[str, type[Head]] = {head.name: head for head in _ALL}
 
-__all__ = ["HEADS", "AnnealedTemperature", "GumbelSoftmaxCrossEntropy", "Head", "SoftmaxCrossEntropy"]
+__all__ = [
+    "HEADS",
+    "AnnealedTemperature",
+    "GumbelSoftmaxCrossEntropy",
+    "Head",
+    "SampledSoftmax",
+    "SoftmaxCrossEntropy",
+    "TwoLevelSoftmax",
+]

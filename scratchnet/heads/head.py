@@ -9,6 +9,7 @@ from scratchnet import arguments
 from scratchnet.backend import Array, Device, Memory, get_device, whole
 from scratchnet.backend.noise import HEAD
 from scratchnet.layers.layer import Layer
+from scratchnet.layers.module import BLOCK
 from scratchnet.layers.recorded import refuse_unrecorded
 
 
@@ -41,7 +42,7 @@ class Head(Layer):
         self.kind = self.name
 
     def outputs_for(self, classes: int) -> int | None:
-        """How many outputs a network needs for so many classes; None if any number will do."""
+        """How many outputs a network needs for so many classes; None if it ends in features."""
         return classes
 
     def scores(self) -> Array:
@@ -53,6 +54,22 @@ class Head(Layer):
         from scipy.special import log_softmax
 
         return log_softmax(scores, axis=1)
+
+    def own_figures(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """By name, figures of an evaluation that only this head has."""
+        return {}
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The scores of all classes, (N, K), for the outputs of a network: `head.predict(network.predict(x))`."""
+        self._needs_build("predict")
+        scores = []
+        with self.device.session():
+            for start in range(0, len(x), BLOCK):
+                part = np.asarray(x[start : start + BLOCK], self.dtype)
+                bound = self.bound(whole(len(part)), Memory(self.device, self.dtype), (), input_gradient=False)
+                bound.x[...] = self.device.to_device(part)
+                scores.append(self.device.to_host(bound.scores()))
+        return np.concatenate(scores)
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(input_shape) != 1:

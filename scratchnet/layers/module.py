@@ -251,11 +251,13 @@ class Module:
     ) -> Self:
         """The built network that `save` wrote; `custom` are the types of layers that are not this library's.
 
+        `TwoLevelSoftmax.load` and its like load a head.
+
         Raises ScratchnetError where the file is damaged, or is another network than its description says.
         """
         from scratchnet.layers.saved import load
 
-        module = load(path, device, custom)
+        module = load(path, device, (*custom, cls))
         if not isinstance(module, cls):
             raise ScratchnetError(f"{os.fspath(path)} holds a {type(module).__name__}, not a {cls.__name__}")
         return module

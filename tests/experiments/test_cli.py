@@ -108,7 +108,7 @@ def test_help_names_every_option(train: Train) -> None:
         "--recipe", "--head", "--temperature", "--epochs", "--batch-size", "--learning-rate", "--seed", "--device",
         "--precision", "--workers", "--data", "--output", "--quiet", "--compare", "--seeds", "--temperature-study",
         "--jobs", "--backend", "--heads",
-        "--checkpoint-every", "--resume",
+        "--checkpoint-every", "--resume", "--samples",
     }  # fmt: skip
 
 

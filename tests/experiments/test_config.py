@@ -23,7 +23,7 @@ def test_output_is_named_after_recipe_head_and_seed() -> None:
     ("settings", "message"),
     [
         ({"recipe": "full-padding"}, "recipe is 'full-padding' where 'same-padding' or 'valid-padding' is wanted"),
-        ({"head": "sigmoid"}, "head is 'sigmoid' where 'softmax' or 'gumbel' is wanted"),
+        ({"head": "sigmoid"}, "head is 'sigmoid' where 'softmax' or 'gumbel' or 'two-level' or 'sampled' is wanted"),
         ({"device": "tpu"}, "device is 'tpu' where 'auto' or 'cpu' or 'gpu' is wanted"),
         ({"epochs": 0}, "epochs is 0 where a positive integer is wanted"),
         ({"epochs": 1.5}, "epochs is 1.5 where a positive integer is wanted"),

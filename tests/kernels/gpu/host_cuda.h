@@ -11,10 +11,12 @@
 extern "C" {
 double exp(double);
 double log(double);
+double log1p(double);
 double sqrt(double);
 }
 static inline float exp(float x) { return __builtin_expf(x); }
 static inline float log(float x) { return __builtin_logf(x); }
+static inline float log1p(float x) { return __builtin_log1pf(x); }
 static inline float sqrt(float x) { return __builtin_sqrtf(x); }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned __int128)a * b >> 64;

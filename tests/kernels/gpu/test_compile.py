@@ -31,6 +31,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "head.cu": {"CLASSES": 100, "FIRST_ROW": 0, "GUMBEL": 1},
     "noise.cu": {"COLUMNS": 100},
     "reduce.cu": {},
+    "rows.cu": {"WIDTH": 257},
 }
 CASES = [
     pytest.param(file, real, variant, id=f"{file}-{real}-{number}")
