@@ -1,6 +1,7 @@
 """The layers: what each computes, forward and backward."""
 
 from scratchnet.layers.activations import ReLU
+from scratchnet.layers.attention import MultiHeadAttention
 from scratchnet.layers.convolution import Conv2D
 from scratchnet.layers.dense import Dense, Flatten
 from scratchnet.layers.dropout import Dropout
@@ -12,5 +13,5 @@ from scratchnet.layers.softmax import GumbelSoftmax, Softmax
 
 __all__ = [
     "AveragePooling2D", "BatchNormalization", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAveragePooling2D",
-    "GumbelSoftmax", "Layer", "MaxPooling2D", "Parallel", "ReLU", "Residual", "Sequential", "Softmax",
+    "GumbelSoftmax", "Layer", "MaxPooling2D", "MultiHeadAttention", "Parallel", "ReLU", "Residual", "Sequential", "Softmax",
 ]  # fmt: skip

@@ -1,8 +1,10 @@
 """Dropout."""
 
+from typing import Any
+
 from scratchnet import arguments
 from scratchnet.arguments import fraction
-from scratchnet.backend import Array
+from scratchnet.backend import Array, Memory
 from scratchnet.layers.layer import Layer
 
 LARGEST = 1 - 2.0**-22  # what leaves some of the numbers that noise can be in float32
@@ -25,26 +27,34 @@ class Dropout(Layer):
 
     def allocate(self) -> None:
         super().allocate()
-        self.drawn = self.noise(self.seed)
-        self.uniform = self.activation()
-        self.mask = self.activation(dtype=bool)
-        self.threshold, self.scale = self.memory.constant(self.rate), self.memory.constant(1 / (1 - self.rate))
+        self.mask = Mask(self.rate, self.noise(self.seed), self.activation(), self.activation(dtype=bool), self.memory)
 
     def compute(self, training: bool) -> None:
         self.dropping = training
-        if not training:
+        if training:
+            self.mask.draw()
+            self.mask.apply(self.x, out=self.y)
+        else:
             self.ops.copy(self.x, out=self.y)
-            return
-        self.drawn.draw(self.uniform)
-        self.ops.greater_equal(self.uniform, self.threshold, out=self.mask)
-        self._mask(self.x, out=self.y)
 
     def compute_gradients(self) -> None:
         if self.dropping:
-            self._mask(self.dy, out=self.dx)
+            self.mask.apply(self.dy, out=self.dx)
         else:
             self.ops.copy(self.dy, out=self.dx)
 
-    def _mask(self, values: Array, out: Array) -> None:
+
+class Mask:
+    """Drawn anew by `draw`, from uniform numbers that need a place only then; `apply` drops and scales what is left."""
+
+    def __init__(self, rate: float, noise: Any, uniform: Array, kept: Array, memory: Memory) -> None:
+        self.noise, self.uniform, self.kept, self.ops = noise, uniform, kept, memory.device.ops
+        self.threshold, self.scale = memory.constant(rate), memory.constant(1 / (1 - rate))
+
+    def draw(self) -> None:
+        self.noise.draw(self.uniform)
+        self.ops.greater_equal(self.uniform, self.threshold, out=self.kept)
+
+    def apply(self, values: Array, out: Array) -> None:
         self.ops.multiply(values, self.scale, out=out)
-        self.ops.multiply(out, self.mask, out=out)
+        self.ops.multiply(out, self.kept, out=out)

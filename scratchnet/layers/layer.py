@@ -109,10 +109,15 @@ class Layer(Module):
                 values = by_image
             self.ops.sum(values, axis=0, out=out)
 
-    def noise(self, seed: int) -> Any:
-        """Uniform numbers in (0, 1) for the rows of the input: `noise(seed).draw(out)` in every step."""
-        kind = on(self.device, Noise)
-        return kind(seed, self.noise_stream, self.clock, self.batch, self.input_shape, self.memory)
+    def noise(
+        self, seed: int, shape: tuple[int, ...] | None = None, source: int = 0, rows: BatchSlice | None = None
+    ) -> Any:
+        """Uniform numbers in (0, 1) for each row, of this shape or else the input's: `noise(seed).draw(out)` in a step.
+
+        A layer that has several takes another `source` for each. `rows` are some of the batch.
+        """
+        stream, shape = self.noise_stream + (source << 48), self.input_shape if shape is None else shape
+        return on(self.device, Noise)(seed, stream, self.clock, rows or self.batch, shape, self.memory)
 
     # --- what all layers share
 

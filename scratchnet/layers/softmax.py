@@ -22,23 +22,30 @@ class Softmax(Layer):
         self.row = self.memory.buffer(self.batch.size, *self.input_shape[:-1])
 
     def compute(self, training: bool) -> None:
-        self._softmax(self.x)
+        softmax(self.ops, self.x, self.row, out=self.soft)
         self.ops.copy(self.soft, out=self.y)
 
-    def _softmax(self, logits: Array) -> None:
-        ops, soft, row = self.ops, self.soft, self.row
-        ops.max(logits, axis=-1, out=row)
-        ops.subtract(logits, row[..., None], out=soft)
-        ops.exp(soft, out=soft)
-        ops.sum(soft, axis=-1, out=row)
-        ops.divide(soft, row[..., None], out=soft)
-
     def compute_gradients(self) -> None:
-        ops = self.ops
-        ops.multiply(self.dy, self.soft, out=self.dx)
-        ops.sum(self.dx, axis=-1, out=self.row)
-        ops.subtract(self.dy, self.row[..., None], out=self.dx)
-        ops.multiply(self.dx, self.soft, out=self.dx)
+        softmax_gradient(self.ops, self.soft, self.dy, self.row, out=self.dx)
+
+
+def softmax(ops: Ops, z: Array, row: Array, out: Array, axis: int = -1) -> None:
+    """out = softmax(z) over the last axis or the first; `row` is scratch of the shape without it."""
+    each = row if axis == 0 else row[..., None]
+    ops.max(z, axis=axis, out=row)
+    ops.subtract(z, each, out=out)
+    ops.exp(out, out=out)
+    ops.sum(out, axis=axis, out=row)
+    ops.divide(out, each, out=out)
+
+
+def softmax_gradient(ops: Ops, soft: Array, dy: Array, row: Array, out: Array, axis: int = -1) -> None:
+    """out = soft (dy - sum(dy soft)) over that axis."""
+    each = row if axis == 0 else row[..., None]
+    ops.multiply(dy, soft, out=out)
+    ops.sum(out, axis=axis, out=row)
+    ops.subtract(dy, each, out=out)
+    ops.multiply(out, soft, out=out)
 
 
 class GumbelSoftmax(Softmax):
@@ -68,7 +75,7 @@ class GumbelSoftmax(Softmax):
         gumbel_in_place(self.ops, self.noisy)
         self.ops.add(self.x, self.noisy, out=self.noisy)
         self.ops.multiply(self.noisy, self.inverse_temperature, out=self.noisy)
-        self._softmax(self.noisy)
+        softmax(self.ops, self.noisy, self.row, out=self.soft)
         if self.straight_through:
             self.ops.argmax(self.noisy, axis=-1, out=self.largest)
             self.ops.equal(self.largest[..., None], self.classes, out=self.y)
