@@ -5,11 +5,12 @@ operations of CuPy.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from scratchnet.backend import Array, Noise
+from scratchnet.backend import Array, Noise, view
 from scratchnet.backend.cuda import NULL, WARP, Kernel
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
 from scratchnet.kernels.batch import Batch
@@ -48,18 +49,19 @@ class GpuDense(Dense):
 
     def allocate(self) -> None:
         self.matrix, self.dmatrix = (self.layout.matrix(part)[:, : self.units] for part in self.flat[:2])
-        self.inputs, dinputs = (self.memory.buffer(self.batch.size, len(self.matrix)) for _ in range(2))
-        features = self.input_shape[0]
+        rows, features = self.batch.size * prod(self.input_shape[:-1]), self.input_shape[-1]
+        self.inputs, dinputs = (self.memory.buffer(rows, len(self.matrix)) for _ in range(2))
         self.inputs[:, features : features + self.use_bias] = 1
-        self.x, self.dx = self.inputs[:, :features], dinputs[:, :features]
+        self.x, self.dx = (view(each[:, :features], -1, *self.input_shape) for each in (self.inputs, dinputs))
 
     def compute(self, training: bool) -> None:
-        self.ops.matmul(self.inputs, self.matrix, out=self.y)
+        self.ops.matmul(self.inputs, self.matrix, out=view(self.y, -1, self.units))
 
     def compute_gradients(self) -> None:
-        self.ops.matmul(self.inputs.T, self.dy, out=self.dmatrix)
+        dy = view(self.dy, -1, self.units)
+        self.ops.matmul(self.inputs.T, dy, out=self.dmatrix)
         if self.input_gradient:
-            self.ops.matmul(self.dy, self.kernel.T, out=self.dx)
+            self.ops.matmul(dy, self.kernel.T, out=view(self.dx, len(dy), -1))
 
 
 class GpuSoftmaxCrossEntropy(SoftmaxCrossEntropy):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,10 @@ class Ops:
 
     def copy(self, source: Any, out: Any, where: Any = None) -> None:
         run(self.xp.copyto if where is None else partial(self.xp.copyto, where=where), out, source)
+
+    def erf(self, x: Any, out: Any) -> None:
+        """The error function, which the array modules leave to SciPy and its counterpart."""
+        run(import_module("scipy.special" if self.xp is np else "cupyx.scipy.special").erf, x, out)
 
     def take(self, a: Any, indices: Any, out: Any, axis: int = 0) -> None:
         """out = the entries of `a` at these places of an axis."""

@@ -59,9 +59,7 @@ class MultiHeadAttention(Layer):
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(input_shape) != 2:
-            raise ValueError(
-                f"{self.name}: the input shape is {input_shape} where (T, D) is wanted"
-            )
+            raise ValueError(f"{self.name}: the input shape is {input_shape} where (T, D) is wanted")
         features, heads = input_shape[1], (self.num_heads, self.key_dim)
 
         def three(shape: tuple[int, ...], source: np.random.Generator) -> np.ndarray:
@@ -91,7 +89,7 @@ class MultiHeadAttention(Layer):
         self.pieces = [self._piece(part) for part in parts]
 
     def _piece(self, part: BatchSlice) -> Any:
-        """Of some images: views (N, heads, T, key_dim), and the weights p[key, image, head, query]: sums go over keys."""
+        """Of some images: views (N, heads, T, key_dim), and the weights p[key, image, head, query], summed by key."""
         tokens, heads, memory = self.input_shape[0], self.num_heads, self.memory
         images, shape = slice(part.start, part.start + part.size), (tokens, heads, tokens)
 

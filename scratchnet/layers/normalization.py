@@ -1,4 +1,4 @@
-"""Batch normalisation."""
+"""Normalisation, over the batch or over the features of each row."""
 
 from math import prod
 
@@ -111,3 +111,64 @@ class BatchNormalization(Layer):
     def _all_reduce(self, sums: Array) -> None:
         if self.batch.all_reduce is not None:
             run(self.batch.all_reduce, sums)
+
+
+class LayerNormalization(Layer):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance over the last axis.
+
+    As in Keras. Input (N, ..., C). Raises ValueError unless epsilon > 0. Source: Ba, Kiros and Hinton 2016, section 3.
+    """
+
+    gamma: Array
+    dgamma: Array
+    beta: Array
+    dbeta: Array
+
+    def __init__(self, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        self.epsilon = positive_number(epsilon, "epsilon", self.name)
+
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.parameter("gamma", input_shape[-1:], "ones")
+        self.parameter("beta", input_shape[-1:])
+        return input_shape
+
+    def allocate(self) -> None:
+        super().allocate()
+        *outer, features = self.input_shape
+        self.normal, (self.row, self.inverse) = self.activation(), (self.activation((*outer, 1)) for _ in range(2))
+        self.per_feature, self.tiny, self.one = map(self.memory.constant, (1 / features, self.epsilon, 1))
+
+    def compute(self, training: bool) -> None:
+        ops, normal, inverse = self.ops, self.normal, self.inverse
+        self._mean(self.x)
+        ops.subtract(self.x, self.row, out=normal)
+        with self.scratch() as square:
+            ops.multiply(normal, normal, out=square)
+            self._mean(square)
+        ops.add(self.row, self.tiny, out=inverse)
+        ops.sqrt(inverse, out=inverse)
+        ops.divide(self.one, inverse, out=inverse)
+        ops.multiply(normal, inverse, out=normal)
+        ops.multiply(normal, self.gamma, out=self.y)
+        ops.add(self.y, self.beta, out=self.y)
+
+    def compute_gradients(self) -> None:
+        ops, dx = self.ops, self.dx
+        with self.scratch() as part:
+            ops.multiply(self.dy, self.normal, out=part)
+            self.sum_to_last(part, out=self.dgamma)
+            self.sum_to_last(self.dy, out=self.dbeta)
+            ops.multiply(self.dy, self.gamma, out=dx)  # the gradient by the normal values
+            ops.multiply(dx, self.normal, out=part)
+            self._mean(part)
+            ops.multiply(self.normal, self.row, out=part)
+            self._mean(dx)
+            ops.subtract(dx, self.row, out=dx)
+            ops.subtract(dx, part, out=dx)
+        ops.multiply(dx, self.inverse, out=dx)
+
+    def _mean(self, values: Array) -> None:
+        """Over the last axis, into `row`."""
+        self.ops.sum(values, axis=-1, out=self.row[..., 0])
+        self.ops.multiply(self.row, self.per_feature, out=self.row)

@@ -1,8 +1,11 @@
 """Pooling: the largest or the mean of each window."""
 
+from math import prod
+
 import numpy as np
 
 from scratchnet.arguments import one_of, pair
+from scratchnet.backend import view
 from scratchnet.kernels.geometry import Windows
 from scratchnet.layers.layer import Layer, image_shape
 
@@ -104,19 +107,36 @@ class AveragePooling2D(_Pooling2D):
                 self.ops.add(dentry, part, out=dentry)
 
 
-class GlobalAveragePooling2D(Layer):
-    """y[n,c] = the mean of x[n,:,:,c]. Input (N, H, W, C), output (N, C)."""
+class _GlobalAveragePooling(Layer):
+    """The mean over all axes between the first and the last."""
+
+    wanted = ""
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (image_shape(input_shape, self.name)[2],)
+        if len(input_shape) != self.wanted.count(",") + 1:
+            raise ValueError(f"{self.name}: the input shape is {input_shape} where {self.wanted} is wanted")
+        return input_shape[-1:]
 
     def allocate(self) -> None:
         super().allocate()
-        self.weight = self.memory.constant(1 / (self.input_shape[0] * self.input_shape[1]))
+        self.axes = tuple(range(1, len(self.input_shape)))
+        self.weight = self.memory.constant(1 / prod(self.input_shape[:-1]))
 
     def compute(self, training: bool) -> None:
-        self.ops.sum(self.x, axis=(1, 2), out=self.y)
+        self.ops.sum(self.x, axis=self.axes, out=self.y)
         self.ops.multiply(self.y, self.weight, out=self.y)
 
     def compute_gradients(self) -> None:
-        self.ops.multiply(self.dy[:, None, None, :], self.weight, out=self.dx)
+        self.ops.multiply(view(self.dy, len(self.dy), *(1 for _ in self.axes), -1), self.weight, out=self.dx)
+
+
+class GlobalAveragePooling1D(_GlobalAveragePooling):
+    """y[n,c] = the mean of x[n,:,c]. Input (N, T, C), output (N, C)."""
+
+    wanted = "(T, C)"
+
+
+class GlobalAveragePooling2D(_GlobalAveragePooling):
+    """y[n,c] = the mean of x[n,:,:,c]. Input (N, H, W, C), output (N, C)."""
+
+    wanted = "(H, W, C)"
