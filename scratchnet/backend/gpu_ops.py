@@ -17,6 +17,8 @@ class GpuOps(Ops):
     CuPy's own, where the values of a row lie together, ask for memory even if the result has a place.
     """
 
+    special = "cupyx.scipy.special"
+
     def __init__(self, xp: Any, cublas: Cublas, cuda: Any) -> None:
         super().__init__(xp)
         self.cublas, self.cuda = cublas, cuda

@@ -22,6 +22,8 @@ class Ops:
     fifteen hundred.
     """
 
+    special = "scipy.special"
+
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
@@ -58,7 +60,7 @@ class Ops:
 
     def erf(self, x: Any, out: Any) -> None:
         """The error function, which the array modules leave to SciPy and its counterpart."""
-        run(import_module("scipy.special" if self.xp is np else "cupyx.scipy.special").erf, x, out)
+        run(import_module(self.special).erf, x, out)
 
     def take(self, a: Any, indices: Any, out: Any, axis: int = 0) -> None:
         """out = the entries of `a` at these places of an axis."""

@@ -16,7 +16,7 @@ from scratchnet.errors import ScratchnetError
 from scratchnet.experiments.config import ANNEAL, DEVICES, PRECISIONS, SAMPLES, Config, Temperature, configure
 from scratchnet.experiments.display import Display, final_block
 from scratchnet.experiments.interruption import Interruption, raised
-from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES
+from scratchnet.experiments.recipes import LEARNING_RATE, RECIPES, REPORTED
 from scratchnet.experiments.report import write_report
 from scratchnet.experiments.report.statistics import BASELINE
 from scratchnet.experiments.run import run_experiment
@@ -36,7 +36,7 @@ def _temperature(text: str) -> Temperature:
 # The options: the name of the setting, what --help says of it, and what else argparse wants to know.
 Options = list[tuple[str, str, dict[str, Any]]]
 COMMON: Options = [
-    ("recipe", "network and settings; all: both, with --compare (default: same-padding)",
+    ("recipe", "network and settings; all: those of the two reports, with --compare (default: same-padding)",
      {"choices": [*RECIPES, "all"]}),
     ("epochs", "passes over the training images (default: the report's)", {"type": int}),
     ("batch_size", "images in a step (default: the report's)", {"type": int}),
@@ -129,7 +129,7 @@ def _study(given: dict[str, Any], command: str) -> tuple[Callable[[], int], Path
     if jobs is not None:
         positive_integer(jobs, "jobs", "study")
     seeds = range(seed, seed + positive_integer(seeds, "seeds", "study"))
-    recipes = tuple(RECIPES) if recipe == "all" else (recipe,)
+    recipes = REPORTED if recipe == "all" else (recipe,)
     configs = plan(recipes, seeds, folder, **{"workers": 1} | given)
     return partial(_compare, configs, folder, command, jobs, backend), folder
 

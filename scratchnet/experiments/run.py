@@ -88,7 +88,7 @@ def _run(
             "--output, or remove the checkpoint to start again"
         )
     head, optimizer = settings.make_head(dataset), Adam(learning_rate=settings.learning_rate)
-    network = RECIPES[settings.recipe].network(head.outputs_for(dataset.num_classes))
+    network = RECIPES[settings.recipe].network(head.outputs_for(dataset.num_classes), settings.seed)
     network.build(IMAGE_SHAPE, device=device, seed=settings.seed)
     observer.start(dataset, network)
     workers = settings.workers if device.name == "cpu" else 1  # device auto may have found a GPU

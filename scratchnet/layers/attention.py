@@ -11,7 +11,7 @@ from scratchnet import arguments
 from scratchnet.backend import Array, BatchSlice, slice_of, view
 from scratchnet.initializers import Initializer, get_initializer
 from scratchnet.layers.dropout import Mask
-from scratchnet.layers.layer import Layer
+from scratchnet.layers.layer import Layer, token_shape
 from scratchnet.layers.softmax import checked_temperature, gumbel_in_place, softmax, softmax_gradient
 
 PIECE = 1 << 19  # bytes of weights p at once, on a CPU: with what belongs to them, they stay in the second-level cache
@@ -58,9 +58,7 @@ class MultiHeadAttention(Layer):
         self.seed = arguments.seed(seed, self.name)
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(input_shape) != 2:
-            raise ValueError(f"{self.name}: the input shape is {input_shape} where (T, D) is wanted")
-        features, heads = input_shape[1], (self.num_heads, self.key_dim)
+        features, heads = token_shape(input_shape, self.name)[1], (self.num_heads, self.key_dim)
 
         def three(shape: tuple[int, ...], source: np.random.Generator) -> np.ndarray:
             return np.stack([self.kernel_initializer((features, *heads), source) for _ in range(3)], axis=1)

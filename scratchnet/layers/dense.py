@@ -1,9 +1,9 @@
-"""Layers on flat features."""
+"""Dense layers, on the last axis, and layers that show their input in another shape."""
 
 from collections.abc import Sequence
+from math import prod
 
-import numpy as np
-
+from scratchnet import arguments
 from scratchnet.arguments import boolean, positive_integer
 from scratchnet.backend import Array, view
 from scratchnet.initializers import Initializer, get_initializer
@@ -79,54 +79,51 @@ class Dense(Layer):
 
 
 class Reshape(Layer):
-    """(N, ...) to (N, *target_shape), in the order of the last axis first; one size may be -1, which is what is left.
+    """The numbers of each image in another shape, in their order: input (N, ...), output (N, *target_shape).
 
-    Raises ValueError where the sizes do not fit, and for images of another shape: flatten them before.
+    One size of the shape may be -1: what is left. Raises ValueError where the numbers do not fill the shape.
     """
 
     def __init__(self, target_shape: Sequence[int]) -> None:
         super().__init__()
-        self.target_shape = tuple(target_shape)
+        self.target_shape = arguments.target_shape(target_shape, self.name)
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        try:
-            shape = np.empty(input_shape, bool).reshape(self.target_shape).shape
-        except (TypeError, ValueError):
-            raise ValueError(f"{self.name}: {input_shape} cannot have the shape {self.target_shape}") from None
-        if len(input_shape) == len(shape) == 3 and input_shape != shape:
-            raise ValueError(f"{self.name}: {input_shape} are images, and so are {shape}: put a Flatten before")
+        numbers, known = prod(input_shape), abs(prod(self.target_shape))
+        shape = tuple(numbers // known if size == -1 else size for size in self.target_shape)
+        if prod(shape) != numbers:
+            raise ValueError(f"{self.name}: the {numbers} numbers of {input_shape} do not fill {self.target_shape}")
         return shape
 
-    @property
-    def in_order(self) -> bool:
-        """Whether the input lies in memory as the output does: then they are one buffer, and nothing is to do."""
-        images = (len(shape) == 3 for shape in (self.input_shape, self.output_shape))
-        return self.device.image_axes == (0, 1, 2, 3) or not any(images)
-
     def allocate(self) -> None:
-        if not self.in_order:
-            super().allocate()
+        """Nothing yet: where the output lies in memory as the input would, they are one buffer."""
 
     def write_to(self, *outputs: tuple[Array, Array]) -> None:
         super().write_to(*outputs)
-        if self.in_order:
-            self.x, self.dx = (view(array, len(array), *self.input_shape) for array in (self.y, self.dy))
+        (self.x, *self.forth), (self.dx, *self.back) = map(self._end, (self.y, self.dy))
+
+    def _end(self, theirs: Array) -> tuple[Array, Array, Array]:
+        """Our buffer for one of theirs; and both in one shape, unless they are the same."""
+        shape = self.batch.size, *self.input_shape
+        try:
+            seen = view(theirs, *shape)
+        except ValueError:  # images that lie otherwise, or rows with something between them
+            ours = self.memory.buffer(*shape)
+            return ours, view(ours, *theirs.shape), theirs
+        images_in_order = len(self.input_shape) != 3 or self.device.image_axes == (0, 1, 2, 3)
+        by_row = theirs.strides[-1] == theirs.itemsize  # which the dx of a Dense is not
+        ours = seen if images_in_order and by_row else self.activation()
+        return ours, ours, seen
 
     def compute(self, training: bool) -> None:
-        if not self.in_order:
-            x, y = self._alike(self.x, self.y)
-            self.ops.copy(x, out=y)
+        self._copy(*self.forth)
 
     def compute_gradients(self) -> None:
-        if not self.in_order:
-            dx, dy = self._alike(self.dx, self.dy)
-            self.ops.copy(dy, out=dx)
+        self._copy(*reversed(self.back))
 
-    def _alike(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Input and output in the shape of that which is images."""
-        if len(self.input_shape) == 3:
-            return x, view(y, *x.shape)
-        return view(x, *y.shape), y
+    def _copy(self, source: Array, target: Array) -> None:
+        if source is not target:
+            self.ops.copy(source, out=target)
 
 
 class Flatten(Reshape):

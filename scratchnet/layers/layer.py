@@ -211,3 +211,9 @@ def image_shape(input_shape: tuple[int, ...], name: str) -> tuple[int, int, int]
     if len(input_shape) != 3:
         raise ValueError(f"{name}: the input shape is {input_shape} where (H, W, C) is wanted")
     return input_shape[0], input_shape[1], input_shape[2]
+
+
+def token_shape(input_shape: tuple[int, ...], name: str) -> tuple[int, int]:
+    if len(input_shape) != 2:
+        raise ValueError(f"{name}: the input shape is {input_shape} where (T, D) is wanted")
+    return input_shape[0], input_shape[1]

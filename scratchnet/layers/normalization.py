@@ -1,4 +1,4 @@
-"""Normalisation, over the batch or over the features of each row."""
+"""Normalisation, over the batch or over each row of features."""
 
 from math import prod
 
@@ -7,7 +7,47 @@ from scratchnet.backend import Array, run
 from scratchnet.layers.layer import Layer
 
 
-class BatchNormalization(Layer):
+class _Normalization(Layer):
+    """y = gamma normal + beta, where normal = (x - mean) / sqrt(variance + epsilon)."""
+
+    gamma: Array
+    dgamma: Array
+    beta: Array
+    dbeta: Array
+    inverse: Array
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = positive_number(epsilon, "epsilon", self.name)
+
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.parameter("gamma", input_shape[-1:], "ones")
+        self.parameter("beta", input_shape[-1:])
+        return input_shape
+
+    def allocate(self) -> None:
+        super().allocate()
+        self.normal = self.activation()
+        self.tiny, self.one = map(self.memory.constant, (self.epsilon, 1))
+
+    def _scale(self, variance: Array) -> None:
+        """y, where `normal` is x less its mean."""
+        ops, normal = self.ops, self.normal
+        ops.add(variance, self.tiny, out=self.inverse)
+        ops.sqrt(self.inverse, out=self.inverse)
+        ops.divide(self.one, self.inverse, out=self.inverse)
+        ops.multiply(normal, self.inverse, out=normal)
+        ops.multiply(normal, self.gamma, out=self.y)
+        ops.add(self.y, self.beta, out=self.y)
+
+    def _parameter_gradients(self, part: Array) -> None:
+        """`part` is scratch of the shape of x."""
+        self.sum_to_last(self.dy, out=self.dbeta)
+        self.ops.multiply(self.dy, self.normal, out=part)
+        self.sum_to_last(part, out=self.dgamma)
+
+
+class BatchNormalization(_Normalization):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, by channel (the last axis).
 
     In training, mean and (biased) variance are those of the whole batch, summed over all workers, and the moving
@@ -18,36 +58,26 @@ class BatchNormalization(Layer):
 
     by_image = False
 
-    gamma: Array
-    dgamma: Array
-    beta: Array
-    dbeta: Array
     moving_mean: Array
     moving_variance: Array
 
     def __init__(self, momentum: float = 0.99, epsilon: float = 1e-3) -> None:
-        super().__init__()
+        super().__init__(epsilon)
         self.momentum = fraction(momentum, "momentum", self.name)
-        self.epsilon = positive_number(epsilon, "epsilon", self.name)
         self.of_batch = False
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        channels = input_shape[-1:]
-        self.parameter("gamma", channels, "ones")
-        self.parameter("beta", channels)
-        self.moving_average("moving_mean", channels)
-        self.moving_average("moving_variance", channels, "ones")
-        return input_shape
+        self.moving_average("moving_mean", input_shape[-1:])
+        self.moving_average("moving_variance", input_shape[-1:], "ones")
+        return super().infer(input_shape)
 
     def allocate(self) -> None:
         super().allocate()
         memory, channels = self.memory, self.input_shape[-1]
-        self.normal = self.activation()
         self.mean, self.variance, self.inverse = (memory.buffer(channels) for _ in range(3))
         self.sums = memory.buffer(2, channels)
         self.per_entry = memory.constant(1 / (self.batch.total * prod(self.input_shape[:-1])))
-        self.tiny, self.one, self.negligible = memory.constant(self.epsilon), memory.constant(1), memory.negligible()
-        self.stays = memory.buffer(channels, dtype=bool)
+        self.stays, self.negligible = memory.buffer(channels, dtype=bool), memory.negligible()
         self.keep, self.take_in = memory.constant(self.momentum), memory.constant(1 - self.momentum)
 
     def compute(self, training: bool) -> None:
@@ -68,19 +98,12 @@ class BatchNormalization(Layer):
             ops.copy(self.moving_mean, out=self.mean)
             ops.copy(self.moving_variance, out=self.variance)
             ops.subtract(self.x, self.mean, out=self.normal)
-        ops.add(self.variance, self.tiny, out=self.inverse)
-        ops.sqrt(self.inverse, out=self.inverse)
-        ops.divide(self.one, self.inverse, out=self.inverse)
-        ops.multiply(self.normal, self.inverse, out=self.normal)
-        ops.multiply(self.normal, self.gamma, out=self.y)
-        ops.add(self.y, self.beta, out=self.y)
+        self._scale(self.variance)
 
     def compute_gradients(self) -> None:
         ops = self.ops
-        self.sum_to_last(self.dy, out=self.dbeta)
         with self.scratch() as part:
-            ops.multiply(self.dy, self.normal, out=part)
-            self.sum_to_last(part, out=self.dgamma)
+            self._parameter_gradients(part)
             ops.copy(self.dy, out=self.dx)
             if self.of_batch:  # x moves the mean and the variance too
                 ops.copy(self.dbeta, out=self.sums[0])
@@ -113,52 +136,33 @@ class BatchNormalization(Layer):
             run(self.batch.all_reduce, sums)
 
 
-class LayerNormalization(Layer):
-    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance over the last axis.
+class LayerNormalization(_Normalization):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and (biased) variance over the last axis.
 
     As in Keras. Input (N, ..., C). Raises ValueError unless epsilon > 0. Source: Ba, Kiros and Hinton 2016, section 3.
     """
 
-    gamma: Array
-    dgamma: Array
-    beta: Array
-    dbeta: Array
-
     def __init__(self, epsilon: float = 1e-3) -> None:
-        super().__init__()
-        self.epsilon = positive_number(epsilon, "epsilon", self.name)
-
-    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        self.parameter("gamma", input_shape[-1:], "ones")
-        self.parameter("beta", input_shape[-1:])
-        return input_shape
+        super().__init__(epsilon)
 
     def allocate(self) -> None:
         super().allocate()
-        *outer, features = self.input_shape
-        self.normal, (self.row, self.inverse) = self.activation(), (self.activation((*outer, 1)) for _ in range(2))
-        self.per_feature, self.tiny, self.one = map(self.memory.constant, (1 / features, self.epsilon, 1))
+        *outer, channels = self.input_shape
+        self.row, self.inverse = (self.activation((*outer, 1)) for _ in range(2))
+        self.per_entry = self.memory.constant(1 / channels)
 
     def compute(self, training: bool) -> None:
-        ops, normal, inverse = self.ops, self.normal, self.inverse
         self._mean(self.x)
-        ops.subtract(self.x, self.row, out=normal)
+        self.ops.subtract(self.x, self.row, out=self.normal)
         with self.scratch() as square:
-            ops.multiply(normal, normal, out=square)
+            self.ops.multiply(self.normal, self.normal, out=square)
             self._mean(square)
-        ops.add(self.row, self.tiny, out=inverse)
-        ops.sqrt(inverse, out=inverse)
-        ops.divide(self.one, inverse, out=inverse)
-        ops.multiply(normal, inverse, out=normal)
-        ops.multiply(normal, self.gamma, out=self.y)
-        ops.add(self.y, self.beta, out=self.y)
+        self._scale(self.row)
 
     def compute_gradients(self) -> None:
         ops, dx = self.ops, self.dx
         with self.scratch() as part:
-            ops.multiply(self.dy, self.normal, out=part)
-            self.sum_to_last(part, out=self.dgamma)
-            self.sum_to_last(self.dy, out=self.dbeta)
+            self._parameter_gradients(part)
             ops.multiply(self.dy, self.gamma, out=dx)  # the gradient by the normal values
             ops.multiply(dx, self.normal, out=part)
             self._mean(part)
@@ -171,4 +175,4 @@ class LayerNormalization(Layer):
     def _mean(self, values: Array) -> None:
         """Over the last axis, into `row`."""
         self.ops.sum(values, axis=-1, out=self.row[..., 0])
-        self.ops.multiply(self.row, self.per_feature, out=self.row)
+        self.ops.multiply(self.row, self.per_entry, out=self.row)

@@ -1,32 +1,32 @@
-"""What tells tokens apart by their place."""
+"""Where a token stands."""
 
 from scratchnet.backend import Array
-from scratchnet.initializers import Initializer, get_initializer
-from scratchnet.layers.layer import Layer
+from scratchnet.layers.layer import Layer, token_shape
 
 
 class PositionEmbedding(Layer):
-    """y = x + embedding, with a trained vector for each place: input and output (N, T, D), embedding (T, D).
+    """y = x + embedding, a vector of its own for each place; dx is dy, and has its buffer.
 
-    dx = dy, and dembedding is the sum of dy over the batch. Source: Gehring et al. 2017, section 3.1.
+    Input and output (N, T, D), embedding (T, D), which start as Keras Hub's do. Source: Gehring et al. 2017, section
+    3.1.
     """
 
     embedding: Array
     dembedding: Array
 
-    def __init__(self, initializer: str | Initializer = "glorot_uniform") -> None:
-        super().__init__()
-        self.initializer = get_initializer(initializer)
-
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(input_shape) != 2:
-            raise ValueError(f"{self.name}: the input shape is {input_shape} where (T, D) is wanted")
-        self.parameter("embedding", input_shape, self.initializer)
+        self.parameter("embedding", token_shape(input_shape, self.name), "glorot_uniform")
         return input_shape
+
+    def allocate(self) -> None:
+        self.x = self.activation()
+
+    def write_to(self, *outputs: tuple[Array, Array]) -> None:
+        super().write_to(*outputs)
+        self.dx = self.dy
 
     def compute(self, training: bool) -> None:
         self.ops.add(self.x, self.embedding, out=self.y)
 
     def compute_gradients(self) -> None:
         self.ops.sum(self.dy, axis=0, out=self.dembedding)
-        self.ops.copy(self.dy, out=self.dx)

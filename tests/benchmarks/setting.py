@@ -8,7 +8,7 @@ import numpy as np
 
 from scratchnet import Sequential
 from scratchnet.backend import get_device
-from scratchnet.experiments.recipes import RECIPES
+from scratchnet.experiments.recipes import RECIPES, REPORTED
 from scratchnet.layers import Conv2D
 
 IMAGE_SHAPE = 32, 32, 3
@@ -49,7 +49,7 @@ class Setting:
 
 
 def chosen_recipes(name: str | None) -> list[str]:
-    return [name] if name else list(RECIPES)
+    return [name] if name else list(REPORTED)
 
 
 def options(description: str, rounds: int | None = None) -> argparse.ArgumentParser:

@@ -31,7 +31,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return replace(RECIPES["same-padding"], layers=lambda classes: [Flatten(), Dense(classes)], batch_size=BATCH)
+    return replace(RECIPES["same-padding"], layers=lambda classes, seed: [Flatten(), Dense(classes)], batch_size=BATCH)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ Make, Shape = Callable[[], Any], tuple[int, ...]
 Forward = Callable[[Any, Array], Array]  # (layer, x) -> y
 Backward = Callable[[Any, Array, Array], list[Array]]  # (layer, x, dy) -> dx, and the gradients in their order
 
-IMAGE, FEATURES = (6, 5, 3), (7,)
+IMAGE, TOKENS, FEATURES = (6, 5, 3), (5, 6), (7,)
 
 
 @dataclass(frozen=True)
@@ -165,19 +165,44 @@ CATALOGUE = (
         {"global_average_pooling2d": (layers.GlobalAveragePooling2D, IMAGE)},
     ),
     Kind(
+        layers.GlobalAveragePooling1D, "pooling",
+        loops.global_average_pooling1d, loops.global_average_pooling1d_backward, in_torch.global_average_pooling1d,
+        {"global_average_pooling1d": (layers.GlobalAveragePooling1D, TOKENS)},
+    ),
+    Kind(
         layers.Dense, "dense", loops.dense, loops.dense_backward, in_torch.dense,
         {
             "dense": (lambda: layers.Dense(5), FEATURES),
             "dense without bias": (lambda: layers.Dense(5, use_bias=False), FEATURES),
+            "dense of tokens": (lambda: layers.Dense(4), TOKENS),
+            "dense of tokens without bias": (lambda: layers.Dense(8, use_bias=False), TOKENS),
+            "dense of five axes": (lambda: layers.Dense(3), (2, 3, 2, 4)),
         },
     ),
     Kind(
-        layers.Flatten, "dense", loops.flatten, loops.flatten_backward, in_torch.flatten,
-        {"flatten": (layers.Flatten, IMAGE)},
+        layers.Flatten, "dense", loops.reshape, loops.reshape_backward, in_torch.reshape,
+        {"flatten": (layers.Flatten, IMAGE), "flatten of tokens": (layers.Flatten, TOKENS)},
+    ),
+    Kind(
+        layers.Reshape, "dense", loops.reshape, loops.reshape_backward, in_torch.reshape,
+        {
+            "reshape": (lambda: layers.Reshape((-1, 3)), IMAGE),
+            "reshape of images": (lambda: layers.Reshape((5, 9, 2)), IMAGE),
+            "reshape to images": (lambda: layers.Reshape((2, -1, 5)), TOKENS),
+            "reshape of features": (lambda: layers.Reshape((1, 7)), FEATURES),
+        },
     ),
     Kind(
         layers.ReLU, "activations", loops.relu, loops.relu_backward, in_torch.relu,
         {"relu": (layers.ReLU, IMAGE), "relu of features": (layers.ReLU, FEATURES)},
+    ),
+    Kind(
+        layers.GELU, "activations", loops.gelu, loops.gelu_backward, in_torch.gelu,
+        {
+            "gelu": (layers.GELU, IMAGE),
+            "gelu of tokens": (layers.GELU, TOKENS),
+            "gelu approximate": (lambda: layers.GELU(approximate=True), FEATURES),
+        },
     ),
     Kind(
         layers.Softmax, "softmax", loops.softmax, loops.softmax_backward, in_torch.softmax,
@@ -202,6 +227,21 @@ CATALOGUE = (
             "batch_normalization": (layers.BatchNormalization, IMAGE),
             "batch_normalization of features": (layers.BatchNormalization, FEATURES),
         },
+    ),
+    Kind(
+        layers.LayerNormalization, "layer_normalization",
+        loops.layer_normalization, loops.layer_normalization_backward, in_torch.layer_normalization,
+        {
+            "layer_normalization": (layers.LayerNormalization, TOKENS),
+            "layer_normalization of images": (lambda: layers.LayerNormalization(0.1), IMAGE),
+            "layer_normalization of features": (lambda: layers.LayerNormalization(1e-6), FEATURES),
+        },
+    ),
+    Kind(
+        layers.PositionEmbedding, "position_embedding",
+        loops.position_embedding, loops.position_embedding_backward, in_torch.position_embedding,
+        {"position_embedding": (layers.PositionEmbedding, TOKENS)},
+        linear=False,
     ),
     Kind(
         layers.Sequential, "residual", sequential, sequential_backward, sequential_in_torch,

@@ -1,4 +1,4 @@
-"""Dense and Flatten."""
+"""Dense, Reshape and Flatten."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchnet.layers import Dense, Flatten
+from scratchnet import Sequential, check_gradients
+from scratchnet.layers import Dense, Flatten, LayerNormalization, MultiHeadAttention, Reshape
 from tests.reference import reference
 from tests.reference.checks import TOLERANCE, assert_close, randomize
 from tests.reference.strategies import generators
@@ -62,6 +63,59 @@ def test_flatten_keeps_row_major_order(dtype: str, shape: tuple[int, ...]) -> No
     assert np.array_equal(y, x.reshape(shape[0], -1))
     assert np.array_equal(layer.backward(2 * y), 2 * x)
     assert layer.parameters == {}
+
+
+@pytest.mark.parametrize(
+    "inner", [lambda: Dense(6), lambda: Reshape((3, 8)), LayerNormalization, lambda: MultiHeadAttention(2, 3)]
+)
+def test_tokens_that_a_dense_layer_reads_flat_lie_by_row(inner: Any) -> None:
+    """The dx of a Dense lies by feature; seen as tokens, it would be no matrix of rows."""
+    x = np.random.default_rng(0).normal(size=(5, 4, 6))
+    assert check_gradients(Sequential([inner(), Flatten(), Dense(3)]), x) < 1e-7
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4), (1, 7), (3, 2, 2, 3), (11,)])
+def test_dense_takes_the_last_axis_alone(shape: tuple[int, ...]) -> None:
+    if len(shape) == 3:
+        with pytest.raises(ValueError, match=r"dense: the input shape is \(2, 5, 4\), images.*Conv2D\(units, 1\)"):
+            Dense(3).build(shape)
+        return
+    rng = np.random.default_rng(0)
+    x, many, one = rng.normal(size=(6, *shape)), Dense(3), Dense(3)
+    y = many.forward(x)
+    assert y.shape == (6, *shape[:-1], 3)
+    assert_close(y.reshape(-1, 3), one.forward(x.reshape(-1, shape[-1])))
+    dy = rng.normal(size=y.shape)
+    assert_close(many.backward(dy).reshape(-1, shape[-1]), one.backward(dy.reshape(-1, 3)))
+    assert_close(many.dkernel, one.dkernel)
+    assert_close(many.dbias, one.dbias)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("shape", "target"),
+    [((4, 6, 3), (24, 3)), ((24, 3), (4, -1, 3)), ((4, 6, 3), (3, 4, 6)), ((12,), (1, 12)), ((3, 4), (-1,))],
+)
+def test_reshape_keeps_row_major_order(dtype: str, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype(dtype)
+    layer = Reshape(target)
+    layer.build(shape, dtype=dtype)
+    y = layer.forward(x)
+    assert layer.output_shape == np.empty(shape).reshape(target).shape
+    assert np.array_equal(y, x.reshape(2, *layer.output_shape))
+    assert np.array_equal(layer.backward(2 * y), 2 * x)
+
+
+@pytest.mark.parametrize("target", [5, "ab", (), (-1, -1), (0, 3), (2.5,), (-2, 3), None])
+def test_a_target_shape_that_is_none(target: Any) -> None:
+    with pytest.raises(ValueError, match=r"reshape: target_shape is .* where a tuple of positive integers"):
+        Reshape(target)
+
+
+@pytest.mark.parametrize("target", [(5, 2), (-1, 5), (13, -1)])
+def test_a_target_shape_that_is_not_filled(target: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"reshape: the 12 numbers of \(3, 4\) do not fill"):
+        Reshape(target).build((3, 4))
 
 
 def test_a_bias_may_be_drawn_and_what_an_initializer_gives_is_checked() -> None:

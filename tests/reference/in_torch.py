@@ -1,6 +1,5 @@
 """What layers compute, in PyTorch's words and with Keras's layout: (layer, x, its parameters...) -> y."""
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -64,16 +63,24 @@ def global_average_pooling2d(layer: Any, x: Tensor) -> Tensor:
     return x.mean((1, 2))
 
 
+def global_average_pooling1d(layer: Any, x: Tensor) -> Tensor:
+    return x.mean(1)
+
+
 def dense(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | float = 0.0) -> Tensor:
     return x @ kernel + bias
 
 
-def flatten(layer: Any, x: Tensor) -> Tensor:
-    return x.reshape(len(x), prod(x.shape[1:]))
+def reshape(layer: Any, x: Tensor) -> Tensor:
+    return x.reshape(len(x), *layer.output_shape)
 
 
 def relu(layer: Any, x: Tensor) -> Tensor:
     return functional().relu(x)
+
+
+def gelu(layer: Any, x: Tensor) -> Tensor:
+    return functional().gelu(x, approximate="tanh" if layer.approximate else "none")
 
 
 def softmax(layer: Any, x: Tensor) -> Tensor:
@@ -95,3 +102,11 @@ def dropout(layer: Any, x: Tensor) -> Tensor:
 def batch_normalization(layer: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     return functional().batch_norm(rows, None, None, gamma, beta, training=True, eps=layer.epsilon).reshape(x.shape)
+
+
+def layer_normalization(layer: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return functional().layer_norm(x, x.shape[-1:], gamma, beta, layer.epsilon)
+
+
+def position_embedding(layer: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    return x + embedding

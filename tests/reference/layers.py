@@ -51,15 +51,20 @@ def dense_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
     return [*reference.dense_backward(x, layer.kernel, dy)][: 2 + layer.use_bias]
 
 
-def flatten(layer: Any, x: Array) -> Array:
-    return np.array([[x[n][place] for place in np.ndindex(x.shape[1:])] for n in range(len(x))])
+def reshape(layer: Any, x: Array) -> Array:
+    """Number after number."""
+    y = np.zeros((len(x), *layer.output_shape))
+    for n in range(len(x)):
+        for there, here in zip(np.ndindex(y.shape[1:]), np.ndindex(x.shape[1:]), strict=True):
+            y[n][there] = x[n][here]
+    return y
 
 
-def flatten_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+def reshape_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
     dx = np.zeros(x.shape)
     for n in range(len(x)):
-        for place, value in zip(np.ndindex(x.shape[1:]), dy[n], strict=True):
-            dx[n][place] = value
+        for there, here in zip(np.ndindex(dy.shape[1:]), np.ndindex(x.shape[1:]), strict=True):
+            dx[n][here] = dy[n][there]
     return [dx]
 
 
@@ -88,12 +93,28 @@ def global_average_pooling2d_backward(layer: Any, x: Array, dy: Array) -> list[A
     return [reference.average_pooling2d_backward(x, dy[:, None, None], x.shape[1:3], 1)]
 
 
+def global_average_pooling1d(layer: Any, x: Array) -> Array:
+    return global_average_pooling2d(layer, x[:, None])
+
+
+def global_average_pooling1d_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [global_average_pooling2d_backward(layer, x[:, None], dy)[0][:, 0]]
+
+
 def relu(layer: Any, x: Array) -> Array:
     return reference.relu(x)
 
 
 def relu_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
     return [reference.relu_backward(x, dy)]
+
+
+def gelu(layer: Any, x: Array) -> Array:
+    return reference.gelu(x, layer.approximate)
+
+
+def gelu_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [reference.gelu_backward(x, dy, layer.approximate)]
 
 
 def softmax(layer: Any, x: Array) -> Array:
@@ -128,3 +149,25 @@ def batch_normalization(layer: Any, x: Array) -> Array:
 
 def batch_normalization_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
     return [*reference.batch_normalization_backward(x, layer.gamma, dy, layer.epsilon)]
+
+
+def layer_normalization(layer: Any, x: Array) -> Array:
+    return reference.layer_normalization(x, layer.gamma, layer.beta, layer.epsilon)[0]
+
+
+def layer_normalization_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    return [*reference.layer_normalization_backward(x, layer.gamma, dy, layer.epsilon)]
+
+
+def position_embedding(layer: Any, x: Array) -> Array:
+    y = np.zeros(x.shape)
+    for n, t, d in np.ndindex(x.shape):
+        y[n, t, d] = x[n, t, d] + layer.embedding[t, d]
+    return y
+
+
+def position_embedding_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    dembedding = np.zeros(x.shape[1:])
+    for n, t, d in np.ndindex(x.shape):
+        dembedding[t, d] += dy[n, t, d]
+    return [dy, dembedding]

@@ -98,23 +98,23 @@ def average_pooling2d_backward(x: Array, dy: Array, pool_size: Pair, strides: Pa
 
 
 def dense(x: Array, kernel: Array, bias: Array) -> Array:
-    """Returns x @ kernel + bias of x (N, in) and kernel (in, out)."""
+    """Returns x @ kernel + bias of x (N, ..., in) and kernel (in, out)."""
     x, kernel, bias = _float64(x, kernel, bias)
-    y = np.zeros((len(x), len(bias))) + bias
-    for n, i, o in np.ndindex(len(x), *kernel.shape):
-        y[n, o] += x[n, i] * kernel[i, o]
+    y = np.zeros((*x.shape[:-1], len(bias))) + bias
+    for *row, i, o in np.ndindex(*x.shape[:-1], *kernel.shape):
+        y[*row, o] += x[*row, i] * kernel[i, o]
     return y
 
 
 def dense_backward(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array, Array]:
     """Returns dx, dkernel and dbias."""
     x, kernel, dy = _float64(x, kernel, dy)
-    dx, dkernel, dbias = np.zeros(x.shape), np.zeros(kernel.shape), np.zeros(dy.shape[1])
-    for n, o in np.ndindex(dy.shape):
-        dbias[o] += dy[n, o]
+    dx, dkernel, dbias = np.zeros(x.shape), np.zeros(kernel.shape), np.zeros(dy.shape[-1])
+    for *row, o in np.ndindex(dy.shape):
+        dbias[o] += dy[*row, o]
         for i in range(len(kernel)):
-            dx[n, i] += dy[n, o] * kernel[i, o]
-            dkernel[i, o] += dy[n, o] * x[n, i]
+            dx[*row, i] += dy[*row, o] * kernel[i, o]
+            dkernel[i, o] += dy[*row, o] * x[*row, i]
     return dx, dkernel, dbias
 
 
@@ -146,6 +146,36 @@ def batch_normalization_backward(
             jacobian = ((k == m) - (1 + xhat[k, c] * xhat[m, c]) / len(xhat)) / math.sqrt(variance[c] + epsilon)
             dx[m, c] += gamma[c] * dy[k, c] * jacobian
     return dx.reshape(x.shape), dgamma, dbeta
+
+
+def layer_normalization(x: Array, gamma: Array, beta: Array, epsilon: float = 1e-3) -> tuple[Array, Array, Array]:
+    """Returns y and each row's mean and biased variance over its C numbers (Ba, Kiros and Hinton 2016, section 3)."""
+    x, gamma, beta = _float64(x, gamma, beta)
+    y, mean, variance = np.zeros(x.shape), np.zeros(x.shape[:-1]), np.zeros(x.shape[:-1])
+    for row in np.ndindex(x.shape[:-1]):
+        mean[row] = sum(x[row]) / len(gamma)
+        variance[row] = sum((value - mean[row]) ** 2 for value in x[row]) / len(gamma)
+        for c in range(len(gamma)):
+            y[*row, c] = gamma[c] * (x[*row, c] - mean[row]) / math.sqrt(variance[row] + epsilon) + beta[c]
+    return y, mean, variance
+
+
+def layer_normalization_backward(
+    x: Array, gamma: Array, dy: Array, epsilon: float = 1e-3
+) -> tuple[Array, Array, Array]:
+    """Returns dx, dgamma, dbeta; d xhat_k / d x_m = ([k = m] - (1 + xhat_k xhat_m) / C) / sqrt(variance + epsilon)."""
+    x, gamma, dy = _float64(x, gamma, dy)
+    xhat, _, variance = layer_normalization(x, np.ones(len(gamma)), np.zeros(len(gamma)), epsilon)
+    dx, dgamma, dbeta = np.zeros(x.shape), np.zeros(len(gamma)), np.zeros(len(gamma))
+    for *row, k in np.ndindex(x.shape):
+        dgamma[k] += dy[*row, k] * xhat[*row, k]
+        dbeta[k] += dy[*row, k]
+        for m in range(len(gamma)):
+            jacobian = ((k == m) - (1 + xhat[*row, k] * xhat[*row, m]) / len(gamma)) / math.sqrt(
+                variance[*row] + epsilon
+            )
+            dx[*row, m] += gamma[k] * dy[*row, k] * jacobian
+    return dx, dgamma, dbeta
 
 
 def softmax(x: Array) -> Array:
@@ -197,6 +227,31 @@ def relu_backward(x: Array, dy: Array) -> Array:
     x, dy = _float64(x, dy)
     dx = [slope if value > 0 else 0.0 for value, slope in zip(x.flat, dy.flat, strict=True)]
     return np.array(dx).reshape(x.shape)
+
+
+def gelu(x: Array, approximate: bool = False) -> Array:
+    """Returns x times the standard normal distribution function at x, or its approximation by tanh."""
+    (x,) = _float64(x)
+    return np.array([value * _normal(value, approximate)[0] for value in x.flat]).reshape(x.shape)
+
+
+def gelu_backward(x: Array, dy: Array, approximate: bool = False) -> Array:
+    """Returns dx by the product rule."""
+    x, dy = _float64(x, dy)
+    dx = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        probability, density = _normal(x[place], approximate)
+        dx[place] = dy[place] * (probability + x[place] * density)
+    return dx
+
+
+def _normal(x: float, approximate: bool) -> tuple[float, float]:
+    """The normal distribution function, or its approximation (Hendrycks and Gimpel 2016), and its derivative."""
+    if not approximate:
+        return 0.5 * (1 + math.erf(x / math.sqrt(2))), math.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
+    scale = math.sqrt(2 / math.pi)
+    inner, slope = scale * (x + 0.044715 * x**3), scale * (1 + 3 * 0.044715 * x**2)
+    return 0.5 * (1 + math.tanh(inner)), 0.5 * slope / math.cosh(inner) ** 2
 
 
 def _float64(*arrays: Array) -> tuple[Array, ...]:

@@ -8,6 +8,7 @@ the eager step, with new noise in every replay, and right.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from scratchnet import (
     GumbelSoftmaxCrossEntropy,
     MaxPooling2D,
     ReLU,
+    Reshape,
     Sequential,
     SoftmaxCrossEntropy,
 )
@@ -321,7 +323,7 @@ def check_one_graph(make: Callable[[], Any], shape: tuple[int, ...], head: Any, 
     """A step is one launch after what is prepared; in float64 three epochs with a smaller last batch are the CPU's."""
     results = []
     for device in ("cpu", "gpu"):
-        first = [Flatten(), Dense(shape[0])] if len(shape) == 1 else []
+        first = [] if len(shape) == 3 else [Flatten(), Dense(prod(shape)), Reshape(shape)]
         network = Sequential([*first, make(), Flatten(), Dense(5)])
         data = images(shape if len(shape) == 3 else (4, 4, 1), 5, (30, 10))
         network.build(data.train.images.shape[1:], dtype="float64", device=device)
