@@ -110,9 +110,11 @@ class Reshape(Layer):
         except ValueError:  # images that lie otherwise, or rows with something between them
             ours = self.memory.buffer(*shape)
             return ours, view(ours, *theirs.shape), theirs
-        images_in_order = len(self.input_shape) != 3 or self.device.image_axes == (0, 1, 2, 3)
-        by_row = theirs.strides[-1] == theirs.itemsize  # which the dx of a Dense is not
-        ours = seen if images_in_order and by_row else self.activation()
+        if len(self.input_shape) == 3:
+            in_order = self.device.image_axes == (0, 1, 2, 3)
+        else:  # tokens are the rows of one matrix, which they are not in a matrix with margins, nor by feature
+            in_order = len(self.input_shape) == 1 or theirs.flags.c_contiguous
+        ours = seen if in_order else self.activation()
         return ours, ours, seen
 
     def compute(self, training: bool) -> None:
