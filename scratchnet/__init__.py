@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import scratchnet.on_gpu  # noqa: F401 - a GPU's kernels, into their table
 from scratchnet.gradcheck import NotDifferentiableError, check_gradients
-from scratchnet.heads import AnnealedTemperature, GumbelSoftmaxCrossEntropy, Head, SoftmaxCrossEntropy
+from scratchnet.heads import (
+    AnnealedTemperature,
+    GumbelSoftmaxCrossEntropy,
+    Head,
+    SampledSoftmax,
+    SoftmaxCrossEntropy,
+    TwoLevelSoftmax,
+)
 from scratchnet.layers import *  # noqa: F403
 from scratchnet.layers import __all__ as LAYERS
 from scratchnet.optimizers import SGD, Adam, Optimizer
@@ -19,8 +26,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD", "Adam", "AnnealedTemperature", "CosineDecay", "Dataset", "ExponentialDecay", "GumbelSoftmaxCrossEntropy",
-    "Head", "NotDifferentiableError", "Optimizer", "PiecewiseConstantDecay", "SoftmaxCrossEntropy", "Split", "Trainer",
-    "check_gradients", "load_dataset", *LAYERS,
+    "Head", "NotDifferentiableError", "Optimizer", "PiecewiseConstantDecay", "SampledSoftmax", "SoftmaxCrossEntropy",
+    "Split", "Trainer", "TwoLevelSoftmax", "check_gradients", "load_dataset", *LAYERS,
 ]  # fmt: skip
 
 LATE = {"Trainer": "scratchnet.training"} | dict.fromkeys(("Dataset", "Split", "load_dataset"), "scratchnet.data")

@@ -12,6 +12,7 @@ import pytest
 
 from scratchnet.data import load_dataset
 from tests.benchmarks import (
+    attention,
     breakdown,
     epoch,
     floor,
@@ -76,6 +77,26 @@ def test_step_prints_the_comparison_the_floor_the_breakdown_and_the_scaling(capf
         "workers (threads) 1 ",
     ):
         assert any(text in line for line in lines), text
+
+
+def test_attention_prints_the_comparison_and_the_key_dim_that_pytorch_has_not(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "STEPS", 1)
+    attention.main(["--rounds", "2", "--workers", "2", "--images", "3"])
+    lines = capfd.readouterr().out.splitlines()
+    (cells,) = (line.split()[1:] for line in lines if line.startswith("  PyTorch "))
+    milliseconds, ratio, low, high, least, most = map(float, cells)
+    assert 0 < least <= low <= ratio <= high <= most
+    assert milliseconds > 0
+    assert [line.split()[0] for line in lines if line.split()[:1] in (["ours"], ["key_dim"])] == ["key_dim", "ours"] * 2
+
+
+def test_the_attentions_that_are_timed_are_the_same(threads: None) -> None:
+    setting = attention.Attention(16, 2)
+    layer = setting.layer()
+    layer.build((setting.tokens, setting.features))
+    assert sum(p.numel() for p in attention.pytorchs(setting).parameters()) == layer.count_parameters()
 
 
 @pytest.mark.slow
@@ -260,7 +281,9 @@ def test_the_machine_line_warns_where_the_machine_is_busy(monkeypatch: pytest.Mo
     assert "SOMETHING ELSE" in report.machine()
 
 
-@pytest.mark.parametrize("name", ["breakdown", "epoch", "floor", "memory", "scaling", "step", "torch_epoch"])
+@pytest.mark.parametrize(
+    "name", ["attention", "breakdown", "epoch", "floor", "memory", "scaling", "step", "torch_epoch"]
+)
 def test_every_benchmark_is_a_command_whose_workers_need_not_import_torch(name: str) -> None:
     source = Path(__file__).parent / "benchmarks" / f"{name}.py"
     assert source.read_text().endswith('\n\nif __name__ == "__main__":\n    main()\n')
@@ -268,7 +291,7 @@ def test_every_benchmark_is_a_command_whose_workers_need_not_import_torch(name: 
 
 def test_the_modules_of_the_benchmarks_import_neither_torch_nor_tensorflow() -> None:
     code = (
-        "import sys; from tests.benchmarks import epoch, memory, scaling, step, torch_epoch; "
+        "import sys; from tests.benchmarks import attention, epoch, memory, scaling, step, torch_epoch; "
         "sys.exit(bool({'torch', 'tensorflow', 'keras'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=memory.ROOT, check=False).returncode == 0

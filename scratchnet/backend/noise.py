@@ -16,6 +16,7 @@ from scratchnet.backend.program import prepare
 # Streams keep apart what draws with the same seed; a network's layers use their place, 0, 1, 2, ...
 HEAD, SHUFFLE, SAMPLING, INITIALIZERS = (2**32 + number for number in range(4))
 TICK = 8  # one increment of Philox's counter yields eight numbers of 32 bits
+PIECE = 3072  # numbers at once: their bits are the one thing that NumPy cannot write into a place of ours
 HALF, UNIT, LARGEST = np.float32(0.5), np.float32(2.0**-32), np.float32(1 - 2.0**-24)
 
 
@@ -69,18 +70,20 @@ def uniform(seed: int, stream: int, step: int, first_row: int, rows: int, column
 def fill_uniform(seed: int, stream: int, step: int, first_row: int, out: np.ndarray) -> None:
     """The same in place; the row length of `out` must be a multiple of 8, so that rows start at whole ticks."""
     source = np.random.Philox(key=[seed, stream], counter=[first_row * (out.shape[1] // TICK), 0, 0, step])
-    open_interval(source.random_raw(out.size // 2).view(np.uint32).reshape(out.shape), out)
+    flat = out.reshape(-1, copy=False)
+    for part in (flat[start : start + PIECE] for start in range(0, flat.size, PIECE)):
+        np.copyto(part, source.random_raw(part.size // 2).view(np.uint32), casting="same_kind")
+    open_interval(out)
 
 
-def open_interval(bits: np.ndarray, out: np.ndarray) -> None:
-    """out = (k + 1/2) 2^-32 for k of 32 bits, to float32's precision: never 0, and kept from rounding to 1.
+def open_interval(k: np.ndarray) -> None:
+    """Turn k of 32 bits, in float32 and in place, into (k + 1/2) 2^-32: never 0, and kept from rounding to 1.
 
     Near 0 these numbers are as fine as 2^-33, near 1 only 2^-24: what looks for rare events looks for them near 0.
     """
-    np.copyto(out, bits, casting="same_kind")
-    np.add(out, HALF, out)
-    np.multiply(out, UNIT, out)
-    np.minimum(out, LARGEST, out=out)
+    np.add(k, HALF, k)
+    np.multiply(k, UNIT, k)
+    np.minimum(k, LARGEST, out=k)
 
 
 def gumbel(u: np.ndarray) -> np.ndarray:
@@ -95,13 +98,7 @@ class Noise:
     """Uniform numbers of one layer or head for its rows of the batch: `draw(out)` fills an array (rows, *shape)."""
 
     def __init__(
-        self,
-        seed: int,
-        stream: int,
-        clock: StepCounter,
-        batch: BatchSlice,
-        shape: tuple[int, ...],
-        memory: Memory,
+        self, seed: int, stream: int, clock: StepCounter, batch: BatchSlice, shape: tuple[int, ...], memory: Memory
     ) -> None:
         self.seed, self.stream, self.clock, self.first_row = seed, stream, clock, batch.start
         self.device, columns = memory.device, prod(shape)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from scratchnet import arguments
 from scratchnet.arguments import one_of, positive_integer, positive_number
 from scratchnet.data import Dataset
+from scratchnet.errors import ScratchnetError
 from scratchnet.experiments.published import Report
 from scratchnet.experiments.reading import printable
 from scratchnet.experiments.recipes import EPOCHS, LEARNING_RATE, RECIPES, Recipe
@@ -102,7 +103,10 @@ class Settings:
             "samples": self.samples or min(SAMPLES, dataset.num_classes),
         }
         taken = parameters(self.head)
-        return HEADS[self.head](**{name: value for name, value in values.items() if name in taken})
+        try:
+            return HEADS[self.head](**{name: value for name, value in values.items() if name in taken})
+        except ValueError as error:  # of what could not be known before the data was
+            raise ScratchnetError(str(error)) from error
 
 
 @dataclass(frozen=True)

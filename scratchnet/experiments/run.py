@@ -52,9 +52,9 @@ def run_experiment(config: Config, observer: Observer | None = None) -> Result:
     """Train, evaluate and write the files of an experiment; return what stands in its metrics.json.
 
     After each epoch metrics.json, history.csv, confusion.csv, weights.safetensors and, of a head that has weights,
-    head.safetensors replace those of the epoch before,
-    or of an earlier run in the same folder, once all of them are complete; the last epoch adds predictions.safetensors,
-    the logits of the test split. Nothing else in the folder is touched.
+    head.safetensors replace those of the epoch before, or of an earlier run in the same folder, once all of them are
+    complete; the last epoch adds predictions.safetensors, the logits of the test split. Nothing else in the folder is
+    touched.
     At the end come curves.png and confusion.png, where matplotlib is installed. Raises DeviceError, DataError,
     TrainingError for a loss or a logit that is not finite, and ScratchnetError where a file cannot be written, another
     run is writing to the folder, or the folder has the files of a run on another data set or an unfinished run.

@@ -9,11 +9,6 @@ _ALL = SoftmaxCrossEntropy, GumbelSoftmaxCrossEntropy, TwoLevelSoftmax, SampledS
 HEADS: dict[str, type[Head]] = {head.name: head for head in _ALL}
 
 __all__ = [
-    "HEADS",
-    "AnnealedTemperature",
-    "GumbelSoftmaxCrossEntropy",
-    "Head",
-    "SampledSoftmax",
-    "SoftmaxCrossEntropy",
+    "HEADS", "AnnealedTemperature", "GumbelSoftmaxCrossEntropy", "Head", "SampledSoftmax", "SoftmaxCrossEntropy",
     "TwoLevelSoftmax",
-]
+]  # fmt: skip

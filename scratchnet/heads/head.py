@@ -64,10 +64,11 @@ class Head(Layer):
         self._needs_build("predict")
         scores = []
         with self.device.session():
-            for start in range(0, len(x), BLOCK):
-                part = np.asarray(x[start : start + BLOCK], self.dtype)
+            for start in range(0, max(len(x), 1), BLOCK):
+                part = self.device.to_device(np.asarray(x[start : start + BLOCK], self.dtype))
+                self._check(part, (None, *self.input_shape), "x")
                 bound = self.bound(whole(len(part)), Memory(self.device, self.dtype), (), input_gradient=False)
-                bound.x[...] = self.device.to_device(part)
+                bound.x[...] = part
                 scores.append(self.device.to_host(bound.scores()))
         return np.concatenate(scores)
 

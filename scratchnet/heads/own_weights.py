@@ -33,6 +33,10 @@ class OwnWeights(Head):
 
         self.parameter(name, (*shape, features + 1), drawn)
 
+    def _forget(self) -> None:
+        super()._forget()
+        vars(self).pop("blocks", None)  # they hold the gradient
+
     def hold(self, parameters: Array, gradients: Array, moving: Array) -> None:
         super().hold(parameters, gradients, moving)
         self.blocks = on(self.device, Blocks)(self.dkernel, self.clock, self.device)

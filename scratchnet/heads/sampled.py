@@ -38,8 +38,8 @@ class SampledSoftmax(OwnWeights):
     def log_counts(self) -> np.ndarray:
         """log(m Q) for each class: how often it is to be expected among the samples."""
         k = np.arange(self.classes)
-        log_uniform = np.log1p(1 / (k + 1)) / np.log1p(self.classes)
-        return np.log(self.samples * (log_uniform if self.distribution == "log_uniform" else 1 / self.classes + 0 * k))
+        of_class = np.log1p(1 / (k + 1)) / np.log1p(self.classes)
+        return np.log(self.samples * (of_class if self.distribution == "log_uniform" else 1 / self.classes + 0 * k))
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         self.class_weights("kernel", (self.classes,), *input_shape)
@@ -50,11 +50,9 @@ class SampledSoftmax(OwnWeights):
         memory, rows, samples, width = self.memory, self.batch.size, self.samples, self.inputs.shape[1]
         self.soft = self.cross_entropy_of(1 + samples)
         self.loss, self.correct = self.soft.loss, self.soft.correct
-        of_step = OfStep(self.clock), whole(1), (samples,), memory
-        self.drawn, self.uniform = (
-            on(self.device, Noise)(self.seed, self.noise_stream, *of_step),
-            memory.buffer(samples),
-        )
+        kind, clock = on(self.device, Noise), OfStep(self.clock)
+        self.drawn = kind(self.seed, self.noise_stream, clock, whole(1), (samples,), memory)
+        self.uniform = memory.buffer(samples)
         self.factor = memory.constant(np.log1p(self.classes) if self.distribution == "log_uniform" else self.classes)
         self.one, self.last, self.ruled_out = map(memory.constant, (1, self.classes - 1, -np.inf))
         self.log_count = self.device.to_device(self.log_counts().astype(self.dtype))
@@ -77,6 +75,7 @@ class SampledSoftmax(OwnWeights):
 
     def compute(self, training: bool) -> None:
         ops, rows, z = self.ops, self.batch.size, self.soft.x
+        label, others = z[:, 0], z[:, 1:]
         ops.copy(self.labels, out=self.index[:rows])
         self.draw()
         ops.take(self.kernel, self.index, out=self.weights_of)
@@ -84,12 +83,12 @@ class SampledSoftmax(OwnWeights):
             part = take(*self.inputs.shape)
             ops.multiply(self.inputs, self.weights_of[:rows], out=part)
             ops.sum(part, axis=1, out=self.of_label)
-        ops.matmul(self.inputs, self.weights_of[rows:].T, out=z[:, 1:])
+        ops.matmul(self.inputs, self.weights_of[rows:].T, out=others)
         ops.take(self.log_count, self.index, out=self.counts)
-        ops.subtract(self.of_label, self.counts[:rows], out=z[:, 0])
-        ops.subtract(z[:, 1:], self.counts[rows:], out=z[:, 1:])
+        ops.subtract(self.of_label, self.counts[:rows], out=label)
+        ops.subtract(others, self.counts[rows:], out=others)
         ops.equal(self.labels[:, None], self.index[rows:], out=self.hit)
-        ops.copy(self.ruled_out, out=z[:, 1:], where=self.hit)
+        ops.copy(self.ruled_out, out=others, where=self.hit)
         self.soft.compute(training)
 
     def compute_gradients(self) -> None:

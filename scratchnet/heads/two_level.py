@@ -32,16 +32,16 @@ class TwoLevelSoftmax(OwnWeights):
         given = np.asarray(superclasses if len(superclasses) else np.arange(self.classes) // size)
         self.superclasses = given.tolist()
         if given.shape != (self.classes,) or given.dtype.kind not in "iu" or given.min() < 0:
-            raise ValueError(f"{owner}: superclasses are {given.shape} {given.dtype} where each of {classes} classes "
-                             "needs the number of its cluster, from 0 on")  # fmt: skip
+            shown = np.array2string(given, threshold=6, max_line_width=1000)
+            raise ValueError(
+                f"{owner}: superclasses are {shown} where each of {classes} classes has its cluster's number, from 0 on"
+            )
         self.cluster = np.unique(given, return_inverse=True)[1]  # of each class, without gaps
         members = np.bincount(self.cluster)
         self.clusters, self.size = len(members), int(members.max())
-        self.member = np.arange(self.size) < members[:, None]  # which places of the clusters have a class
-        self.class_at = np.full(self.member.shape, -1)
-        self.class_at[self.member] = np.argsort(self.cluster, kind="stable")
-        self.place = np.empty_like(self.cluster)  # of each class in its cluster
-        self.place[self.class_at[self.member]] = np.nonzero(self.member)[1]
+        self.class_at = np.full((self.clusters, self.size), -1)  # -1 fills up what is smaller than the largest
+        self.class_at[np.arange(self.size) < members[:, None]] = np.argsort(self.cluster, kind="stable")
+        self.place = np.argsort(np.argsort(self.cluster, kind="stable")) - (np.cumsum(members) - members)[self.cluster]
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = super().infer(input_shape)
@@ -54,7 +54,7 @@ class TwoLevelSoftmax(OwnWeights):
         self.upper, self.lower = self.cross_entropy_of(self.clusters), self.cross_entropy_of(self.size)
         to_device = self.device.to_device
         self.cluster_of, self.place_of = to_device(self.cluster), to_device(self.place)
-        self.ruled_out = to_device(np.where(self.member, 0, -np.inf).astype(self.dtype))
+        self.ruled_out = to_device(np.where(self.class_at < 0, -np.inf, 0).astype(self.dtype))
         self.in_order = to_device(self.cluster * self.size + self.place)  # of the classes, among all places
         self.of_rows, self.both = self.memory.buffer(self.batch.size, self.size), self.memory.buffer(self.batch.size)
         self.correct = self.memory.buffer()

@@ -1,5 +1,7 @@
 """Multi-head self-attention."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import sqrt
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import numpy as np
 from scratchnet import arguments
 from scratchnet.backend import Array, BatchSlice, slice_of, view
 from scratchnet.initializers import Initializer, get_initializer
-from scratchnet.layers.dropout import Mask
+from scratchnet.layers.dropout import Mask, checked_rate
 from scratchnet.layers.layer import Layer, token_shape
 from scratchnet.layers.softmax import checked_temperature, gumbel_in_place, softmax, softmax_gradient
 
@@ -49,7 +51,7 @@ class MultiHeadAttention(Layer):
         super().__init__()
         self.num_heads = arguments.positive_integer(num_heads, "num_heads", self.name)
         self.key_dim = arguments.positive_integer(key_dim, "key_dim", self.name)
-        self.dropout = arguments.fraction(dropout, "dropout", self.name)
+        self.dropout = checked_rate(dropout, "dropout", self.name)
         self.use_bias = arguments.boolean(use_bias, "use_bias", self.name)
         self.temperature = temperature
         if temperature is not None:
@@ -115,9 +117,18 @@ class MultiHeadAttention(Layer):
             ops.add(self.qkv, view(self.bias, -1), out=self.qkv)
         for piece in self.pieces:
             self._attend(piece)
-        ops.matmul(self.o, view(self.output_kernel, -1, x.shape[1]), out=view(self.y, *x.shape))
-        if self.use_bias:
-            ops.add(self.y, self.output_bias, out=self.y)
+        with self.rows_of(self.y) as y:
+            ops.matmul(self.o, view(self.output_kernel, -1, x.shape[1]), out=view(y, *x.shape))
+            if self.use_bias:
+                ops.add(y, self.output_bias, out=self.y)
+            elif y is not self.y:
+                ops.copy(y, out=self.y)
+
+    @contextmanager
+    def rows_of(self, array: Array) -> Iterator[Array]:
+        """Itself if the rows of all tokens lie one after the other, which is up to the next layer; else scratch."""
+        with self.memory.scratch() as take:
+            yield array if array.flags.c_contiguous else take(*array.shape)
 
     def _attend(self, piece: Any) -> None:
         """o = p v, with p = softmax(q k' / sqrt(key_dim))."""
@@ -145,10 +156,13 @@ class MultiHeadAttention(Layer):
 
     def compute_gradients(self) -> None:
         ops, features = self.ops, self.input_shape[1]
-        x, dx, dy = (view(array, -1, features) for array in (self.x, self.dx, self.dy))
+        x, dx = (view(array, -1, features) for array in (self.x, self.dx))
         kernel, dkernel = view(self.kernel, features, -1), view(self.dkernel, features, -1)
-        ops.matmul(dy, view(self.output_kernel, -1, features).T, out=self.do)
-        ops.matmul(self.o.T, dy, out=view(self.doutput_kernel, -1, features))
+        with self.rows_of(self.dy) as dy:
+            if dy is not self.dy:
+                ops.copy(self.dy, out=dy)
+            ops.matmul(view(dy, *x.shape), view(self.output_kernel, -1, features).T, out=self.do)
+            ops.matmul(self.o.T, view(dy, *x.shape), out=view(self.doutput_kernel, -1, features))
         for piece in self.pieces:
             self._attend_back(piece)
         ops.matmul(x.T, self.dqkv, out=dkernel)
@@ -169,7 +183,8 @@ class MultiHeadAttention(Layer):
             dp, ds = take(*p.shape), take(*p.shape)
             ops.matmul(piece.v, do.swapaxes(2, 3), out=by_image(dp))
             if self.dropping:
-                piece.mask.apply(dp.swapaxes(0, 1), out=dp.swapaxes(0, 1))
+                masked = dp.swapaxes(0, 1)  # one view, as CuPy copies where it sees two of the same memory
+                piece.mask.apply(masked, out=masked)
             softmax_gradient(ops, p, dp, take(*p.shape[1:]), out=ds, axis=0)
             if self.temperature is not None:
                 ops.multiply(ds, self.inverse_temperature, out=ds)

@@ -20,9 +20,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, seed: int = 0) -> None:
         super().__init__()
-        self.rate, self.seed = fraction(rate, "rate", self.name), arguments.seed(seed, self.name)
-        if self.rate > LARGEST:
-            raise ValueError(f"{self.name}: rate is {rate!r}, so close to 1 that next to nothing would be kept")
+        self.rate, self.seed = checked_rate(rate, "rate", self.name), arguments.seed(seed, self.name)
         self.dropping = False
 
     def allocate(self) -> None:
@@ -58,3 +56,10 @@ class Mask:
     def apply(self, values: Array, out: Array) -> None:
         self.ops.multiply(values, self.scale, out=out)
         self.ops.multiply(out, self.kept, out=out)
+
+
+def checked_rate(value: Any, what: str, owner: str) -> float:
+    rate = fraction(value, what, owner)
+    if rate > LARGEST:
+        raise ValueError(f"{owner}: {what} is {value!r}, so close to 1 that next to nothing would be kept")
+    return rate

@@ -251,9 +251,8 @@ class Module:
     ) -> Self:
         """The built network that `save` wrote; `custom` are the types of layers that are not this library's.
 
-        `TwoLevelSoftmax.load` and its like load a head.
-
-        Raises ScratchnetError where the file is damaged, or is another network than its description says.
+        A head is loaded by its own type, such as `TwoLevelSoftmax.load`. Raises ScratchnetError where the file is
+        damaged, or is another network than its description says.
         """
         from scratchnet.layers.saved import load
 

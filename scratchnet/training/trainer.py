@@ -87,7 +87,8 @@ class Trainer:
         arrays = arrays_for(network, head, optimizer, self.splits, workers)
         spec = TrainingSpec(network.unbuilt(), network.input_shape, head.unbuilt(), optimizer, self.device, workers)
         self.engine: Workers | LocalReplica = (Workers if workers > 1 else LocalReplica)(spec, arrays)
-        attach(network, head, arrays["parameters"], arrays["gradients"][0], arrays["moving"])
+        own = self.device.zeros(arrays["parameters"].size, network.dtype)  # as only replicas may touch their gradients
+        attach(network, head, arrays["parameters"], own, arrays["moving"])
         if on_cpu:  # let go of images that the caller may no longer need
             self.splits = {name: split_in(arrays, name) for name in self.splits}
             self.dataset = replace(dataset, **self.splits)  # type: ignore[arg-type]

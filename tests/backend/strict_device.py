@@ -13,8 +13,8 @@ from scratchnet.backend import Device
 # What the package uses of the array module, all of it part of CuPy's interface.
 FUNCTIONS = {
     "absolute", "add", "amax", "arange", "argmax", "array", "asarray", "copyto", "divide", "equal", "exp", "float32",
-    "float64", "greater", "greater_equal", "less", "log", "log1p", "logical_not", "logical_or", "matmul", "maximum",
-    "multiply", "negative", "sqrt", "subtract", "sum", "take", "tanh", "zeros",
+    "float64", "floor", "greater", "greater_equal", "less", "log", "log1p", "logical_not", "logical_or", "matmul",
+    "maximum", "minimum", "multiply", "negative", "sqrt", "subtract", "sum", "take", "tanh", "zeros",
 }  # fmt: skip
 FROM_HOST = {"arange", "array", "asarray", "zeros"}
 

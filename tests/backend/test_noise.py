@@ -8,9 +8,9 @@ from scratchnet.backend.noise import gumbel, open_interval, uniform
 
 
 def in_the_interval(*bits: int) -> np.ndarray:
-    out = np.empty(len(bits), np.float32)
-    open_interval(np.array(bits, np.uint32), out)
-    return out
+    k = np.array(bits, np.uint32).astype(np.float32)
+    open_interval(k)
+    return k
 
 
 def test_the_end_points_stay_inside_the_open_interval() -> None:

@@ -1,10 +1,12 @@
 """The recipes are the reports' listings: every shape and number of parameters they state."""
 
 from math import isnan, prod
+from typing import Any
 
 import pytest
 
 from scratchnet.experiments import RECIPES, Report, configure
+from scratchnet.experiments.recipes import REPORTED
 
 LISTINGS = {
     "same-padding": (
@@ -18,7 +20,7 @@ LISTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", REPORTED)
 def test_network_has_the_shapes_and_parameters_of_the_report(name: str) -> None:
     shapes, counts = LISTINGS[name]
     network = RECIPES[name].network(100)
@@ -30,12 +32,46 @@ def test_network_has_the_shapes_and_parameters_of_the_report(name: str) -> None:
     assert network.count_parameters() == sum(counts) == {"same-padding": 643_492, "valid-padding": 291_174}[name]
 
 
+# Of the transformer's parts: the convolutions, the dense layer in front of the block, and in the block attention
+# (query, key and value, and the output), two normalisations and the feed-forward.
+CONVOLUTIONS, NORMAL, FEED = [896, 18_496], 256, [16_512, 16_512]
+BLOCKS = {
+    "transformer": [4096 * 128 + 128, 3 * (128 * 1024 + 1024) + 1024 * 128 + 128, NORMAL, *FEED, NORMAL],
+    "transformer-without-block": [4096 * 128 + 128],
+    "transformer-linear": [4096 * 128 + 128, 16_512, NORMAL, *FEED, NORMAL],
+    "transformer-tokens": [64 * 128 + 128, 64 * 128, 4 * 16_512, NORMAL, *FEED, NORMAL],
+    "transformer-tokens-gumbel": [64 * 128 + 128, 64 * 128, 4 * 16_512, NORMAL, *FEED, NORMAL],
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_transformer_has_the_parameters_of_its_parts(name: str) -> None:
+    network = RECIPES[name].network(100)
+    network.build((32, 32, 3))
+    counts = [layer.count_parameters() for layer in network.leaves if layer.shapes]
+    assert counts == [*CONVOLUTIONS, *BLOCKS[name], 12_900]
+    settings = configure(name, "gumbel").settings
+    assert (settings.epochs, settings.batch_size, settings.temperature) == (10, 128, 0.5)
+    assert set(RECIPES) == {*REPORTED, *BLOCKS}
+
+
+def test_the_seed_is_the_dropouts_too() -> None:
+    for name in BLOCKS:
+        leaves = [leaf for leaf in _leaves(RECIPES[name].network(100, seed=7)) if hasattr(leaf, "seed")]
+        assert all(leaf.seed == 7 for leaf in leaves)
+        assert bool(leaves) == (name != "transformer-without-block")
+
+
+def _leaves(module: Any) -> list[Any]:
+    return [leaf for layer in module.layers for leaf in _leaves(layer)] if hasattr(module, "layers") else [module]
+
+
 def test_networks_share_no_layer() -> None:
     first, second = RECIPES["same-padding"].network(100), RECIPES["same-padding"].network(10)
     assert not set(map(id, first.layers)) & set(map(id, second.layers))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", REPORTED)
 def test_relu_follows_every_layer_with_parameters_but_the_last(name: str) -> None:
     kinds = [type(layer).__name__ for layer in RECIPES[name].network(100).layers]
     weighty = [index for index, kind in enumerate(kinds) if kind in ("Conv2D", "Dense")]

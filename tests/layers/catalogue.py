@@ -244,6 +244,19 @@ CATALOGUE = (
         linear=False,
     ),
     Kind(
+        layers.MultiHeadAttention, "attention",
+        loops.multi_head_attention, loops.multi_head_attention_backward, in_torch.multi_head_attention,
+        {
+            "multi_head_attention": (lambda: layers.MultiHeadAttention(2, 3), TOKENS),
+            "multi_head_attention without bias": (lambda: layers.MultiHeadAttention(3, 2, use_bias=False), TOKENS),
+            "multi_head_attention with dropout": (lambda: layers.MultiHeadAttention(2, 4, 0.3), TOKENS),
+            "multi_head_attention with noise": (lambda: layers.MultiHeadAttention(3, 1, temperature=0.7), TOKENS),
+            "multi_head_attention with both": (lambda: layers.MultiHeadAttention(1, 3, 0.4, True, 1.5), TOKENS),
+            "multi_head_attention of one token": (lambda: layers.MultiHeadAttention(2, 3), (1, 6)),
+        },
+        linear=False,
+    ),
+    Kind(
         layers.Sequential, "residual", sequential, sequential_backward, sequential_in_torch,
         {
             "sequential": (

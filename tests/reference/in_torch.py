@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.reference.layers import mask, noise
+from tests.reference.layers import attention_noise, mask, noise
 from tests.reference.reference import window_axis
 
 Tensor = Any
@@ -110,3 +110,25 @@ def layer_normalization(layer: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> T
 
 def position_embedding(layer: Any, x: Tensor, embedding: Tensor) -> Tensor:
     return x + embedding
+
+
+def multi_head_attention(
+    layer: Any, x: Tensor, kernel: Tensor, output_kernel: Tensor, bias: Tensor = None, output_bias: Tensor = None
+) -> Tensor:
+    """PyTorch's own where it has the same: heads that share the D features, and no noise, which it would draw."""
+    features, heads, size = kernel.shape[0], *kernel.shape[2:]
+    if layer.temperature is None and not layer.dropout and heads * size == features:
+        first, tokens = kernel.reshape(features, -1).T, x.transpose(0, 1)
+        y, _ = functional().multi_head_attention_forward(
+            tokens, tokens, tokens, features, heads, first, None if bias is None else bias.flatten(), None, None, False,
+            0.0, output_kernel.reshape(-1, features).T, output_bias, need_weights=False,
+        )  # fmt: skip
+        return y.transpose(0, 1)
+    q, k, v = (dense(layer, x, kernel[:, i].flatten(1)).unflatten(-1, (heads, size)).transpose(1, 2) for i in range(3))
+    if bias is not None:
+        q, k, v = (part + bias[i, :, None] for i, part in enumerate((q, k, v)))
+    gumbel, temperature, dropped = attention_noise(layer, len(x))
+    p = functional().softmax((q @ k.mT / size**0.5 + constant(gumbel)) / temperature, -1) * constant(dropped)
+    return dense(
+        layer, (p @ v).transpose(1, 2).flatten(2), output_kernel.flatten(0, 1), 0.0 if bias is None else output_bias
+    )

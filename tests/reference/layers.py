@@ -15,10 +15,10 @@ Array = np.ndarray
 STEP = 3
 
 
-def _drawn(layer: Any, rows: int) -> Array:
-    """The uniform numbers of a layer for the first rows of a batch."""
-    shape = layer.input_shape
-    return uniform(layer.seed, layer.noise_stream, STEP, 0, rows, prod(shape)).reshape(rows, *shape).astype(np.float64)
+def _drawn(layer: Any, rows: int, shape: tuple[int, ...] | None = None, source: int = 0) -> Array:
+    """The uniform numbers of a layer, or of one of its sources, for the first rows of a batch."""
+    shape, stream = shape or layer.input_shape, layer.noise_stream + (source << 48)
+    return uniform(layer.seed, stream, STEP, 0, rows, prod(shape)).reshape(rows, *shape).astype(np.float64)
 
 
 def mask(layer: Any, rows: int) -> Array:
@@ -171,3 +171,27 @@ def position_embedding_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
     for n, t, d in np.ndindex(x.shape):
         dembedding[t, d] += dy[n, t, d]
     return [dy, dembedding]
+
+
+def attention_noise(layer: Any, rows: int) -> tuple[Array, float, Array]:
+    """Gumbel noise, the temperature and the mask of the weights by (image, head, query, key); drawn key by key."""
+    tokens, heads = layer.input_shape[0], layer.num_heads
+    uniforms = [_drawn(layer, rows, (tokens, heads, tokens), source).transpose(0, 2, 3, 1) for source in (1, 2)]
+    none = np.zeros(uniforms[0].shape)
+    noise = none if layer.temperature is None else gumbel(uniforms[1])
+    mask = (uniforms[0] >= layer.dropout) / (1 - layer.dropout) if layer.dropout else none + 1
+    return noise, layer.temperature or 1.0, mask
+
+
+def multi_head_attention(layer: Any, x: Array) -> Array:
+    biases = (
+        (layer.bias, layer.output_bias) if layer.use_bias else (np.zeros(layer.kernel[0].shape), np.zeros(x.shape[2]))
+    )
+    drawn = attention_noise(layer, len(x))
+    return reference.attention(x, layer.kernel, biases[0], layer.output_kernel, biases[1], *drawn)[0]
+
+
+def multi_head_attention_backward(layer: Any, x: Array, dy: Array) -> list[Array]:
+    bias, drawn = layer.bias if layer.use_bias else np.zeros(layer.kernel[0].shape), attention_noise(layer, len(x))
+    found = reference.attention_backward(x, layer.kernel, bias, layer.output_kernel, dy, *drawn)
+    return [*found][: 3 + 2 * layer.use_bias]

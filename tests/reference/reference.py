@@ -216,6 +216,71 @@ def gumbel_softmax_cross_entropy(logits: Array, labels: Array, noise: Array, tem
     return loss, dscaled / temperature
 
 
+def attention(
+    x: Array,
+    kernel: Array,
+    bias: Array,
+    output_kernel: Array,
+    output_bias: Array,
+    noise: Array,
+    temperature: float,
+    mask: Array,
+) -> tuple[Array, ...]:
+    """Returns y and q, k, v, p, o, all by (image, head, token); noise and mask are (image, head, query, key).
+
+    kernel (D, 3, heads, key_dim), output_kernel (heads, key_dim, D) (Vaswani et al. 2017, section 3.2).
+    """
+    x, kernel, bias, output_kernel, output_bias = _float64(x, kernel, bias, output_kernel, output_bias)
+    (images, tokens, features), (_, _, heads, size) = x.shape, kernel.shape
+    qkv, scores, o = (
+        np.zeros((3, images, heads, tokens, size)),
+        np.zeros(noise.shape),
+        np.zeros((*noise.shape[:3], size)),
+    )
+    for i, n, h, t, c in np.ndindex(qkv.shape):
+        qkv[i, n, h, t, c] = bias[i, h, c] + sum(x[n, t, d] * kernel[d, i, h, c] for d in range(features))
+    q, k, v = qkv
+    for n, h, t, u in np.ndindex(scores.shape):
+        similarity = sum(q[n, h, t, c] * k[n, h, u, c] for c in range(size)) / math.sqrt(size)
+        scores[n, h, t, u] = (similarity + noise[n, h, t, u]) / temperature
+    p, y = softmax(scores), np.zeros(x.shape) + output_bias
+    for n, h, t, c in np.ndindex(o.shape):
+        o[n, h, t, c] = sum(mask[n, h, t, u] * p[n, h, t, u] * v[n, h, u, c] for u in range(tokens))
+        for d in range(features):
+            y[n, t, d] += o[n, h, t, c] * output_kernel[h, c, d]
+    return y, q, k, v, p, o
+
+
+def attention_backward(
+    x: Array, kernel: Array, bias: Array, output_kernel: Array, dy: Array, noise: Array, temperature: float, mask: Array
+) -> tuple[Array, ...]:
+    """Returns dx, dkernel, doutput_kernel, dbias, doutput_bias."""
+    x, kernel, output_kernel, dy = _float64(x, kernel, output_kernel, dy)
+    features = x.shape[2]
+    _, q, k, v, p, o = attention(x, kernel, bias, output_kernel, np.zeros(features), noise, temperature, mask)
+    do, dp, dqkv = np.zeros(o.shape), np.zeros(p.shape), np.zeros((3, *q.shape))
+    doutput_kernel, dx, dkernel, dbias = (np.zeros(array.shape) for array in (output_kernel, x, kernel, kernel[0]))
+    for n, h, t, c in np.ndindex(o.shape):
+        for d in range(features):
+            do[n, h, t, c] += dy[n, t, d] * output_kernel[h, c, d]
+            doutput_kernel[h, c, d] += dy[n, t, d] * o[n, h, t, c]
+    for n, h, t, u, c in np.ndindex(*p.shape, o.shape[3]):
+        dp[n, h, t, u] += do[n, h, t, c] * v[n, h, u, c] * mask[n, h, t, u]
+        dqkv[2, n, h, u, c] += do[n, h, t, c] * p[n, h, t, u] * mask[n, h, t, u]
+    for n, h, t in np.ndindex(p.shape[:3]):
+        row = p[n, h, t]
+        for u, w, c in np.ndindex(len(row), len(row), o.shape[3]):  # of score u by weight w
+            dscore = dp[n, h, t, w] * row[w] * ((u == w) - row[u]) / temperature / math.sqrt(o.shape[3])
+            dqkv[0, n, h, t, c] += dscore * k[n, h, u, c]
+            dqkv[1, n, h, u, c] += dscore * q[n, h, t, c]
+    for i, n, h, t, c in np.ndindex(dqkv.shape):
+        dbias[i, h, c] += dqkv[i, n, h, t, c]
+        for d in range(features):
+            dx[n, t, d] += dqkv[i, n, h, t, c] * kernel[d, i, h, c]
+            dkernel[d, i, h, c] += dqkv[i, n, h, t, c] * x[n, t, d]
+    return dx, dkernel, doutput_kernel, dbias, dy.sum((0, 1))
+
+
 def relu(x: Array) -> Array:
     """Returns max(x, 0)."""
     (x,) = _float64(x)

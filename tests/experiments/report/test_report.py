@@ -48,6 +48,17 @@ def test_both_pages_have_every_section(folder: Path) -> None:
     assert titles(folder) == (SECTIONS, SECTIONS)
 
 
+def test_a_recipe_without_published_figures_is_not_laid_beside_a_report(tmp_path: Path) -> None:
+    write_report(tmp_path, made.study(2, recipe="transformer"), COMMAND)
+    sections = ["Final figures" if name == "The reports' figures and ours" else name for name in SECTIONS]
+    assert titles(tmp_path) == (sections, sections)
+    assert "No report has figures of these networks." in (tmp_path / "report.md").read_text()
+    for form in "md", "html":
+        text = (tmp_path / f"report.{form}").read_text()
+        assert "the reports" not in text.lower()
+        assert "A report's" not in text
+
+
 def test_both_pages_have_every_figure(folder: Path) -> None:
     files = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
     assert len(files) == 11  # curves, two confusions, F1 and calibration of each recipe; temperature
@@ -109,7 +120,7 @@ def test_one_seed_of_a_real_run_on_digits(tmp_path: Path, finished: tuple[Path, 
     text = (tmp_path / "report.md").read_text()
     assert "one seed gives no interval" in text
     assert "temperature only" in text
-    assert r"python -m tests.benchmarks.head\_cost measures it" in text
+    assert r"python -m tests.benchmarks.classes measures it" in text
     assert "41.52" not in text
     assert "nan" not in text
     assert len(list((tmp_path / "figures").iterdir())) == 5

@@ -211,6 +211,26 @@ def test_reductions_of_rows_are_captured_and_numpys(gpu: Any, shape: tuple[int, 
         np.testing.assert_array_equal(gpu.to_host(out), wanted)
 
 
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "fp32"), ("float32", "tf32"), ("float64", "fp32")])
+def test_products_of_stacks_are_captured_and_numpys(dtype: str, precision: str) -> None:
+    """A batch for the longest axis, with one factor for the whole stack, or results that lie inside one another."""
+    source, device = np.random.default_rng(0), get_device("gpu", precision)
+    a, b = (source.standard_normal(shape).astype(dtype) for shape in ((3, 9, 33, 16), (16, 40)))
+    a_there, b_there, stack = device.to_device(a), device.to_device(b), device.zeros((33, 3, 9, 40), dtype)
+    square = device.zeros((3, 9, 33, 33), dtype)
+    with device.session():
+        with Program(device.capture) as program:
+            device.ops.matmul(a_there, b_there, out=stack.transpose(1, 2, 0, 3))
+            device.ops.matmul(a_there, a_there.swapaxes(2, 3), out=square)
+        stack.fill(7)
+        square.fill(7)
+        program.replay()
+    for found, factor in ((device.to_host(stack).transpose(1, 2, 0, 3), b), (device.to_host(square), a.swapaxes(2, 3))):
+        expected = a.astype(np.float64) @ factor
+        error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        assert error < {"float64": 1e-14, "fp32": 1e-6}.get(dtype if dtype == "float64" else precision, 1e-3)
+
+
 # --- the step
 
 
