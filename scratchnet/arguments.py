@@ -59,15 +59,6 @@ def shape(value: Any, owner: str) -> tuple[int, ...]:
     return tuple(map(int, _checked(value, are_sizes(value) and len(value) > 0, wanted, "the input shape", owner)))
 
 
-def target_shape(value: Any, owner: str) -> tuple[int, ...]:
-    """A shape to be filled, of which one size may be left open."""
-    sizes = list(value) if isinstance(value, tuple | list) else []
-    known = [size for size in sizes if size != -1]
-    right = are_sizes(known) and 0 < len(sizes) <= len(known) + 1
-    wanted = "a tuple of positive integers, one of which may be -1,"
-    return tuple(map(int, _checked(value, right, wanted, "target_shape", owner)))
-
-
 def seed(value: Any, owner: str) -> int:
     right = is_integer(value) and 0 <= value < 1 << 63
     return int(_checked(value, right, "an integer from 0 to 2^63 - 1", "seed", owner))

@@ -34,7 +34,7 @@ class TwoLevelSoftmax(OwnWeights):
         if given.shape != (self.classes,) or given.dtype.kind not in "iu" or given.min() < 0:
             shown = np.array2string(given, threshold=6, max_line_width=1000)
             raise ValueError(
-                f"{owner}: superclasses are {shown} where each of {classes} classes has its cluster's number, from 0 on"
+                f"{owner}: superclasses are {shown} where each of {classes} classes has a cluster, from 0 on"
             )
         self.cluster = np.unique(given, return_inverse=True)[1]  # of each class, without gaps
         members = np.bincount(self.cluster)

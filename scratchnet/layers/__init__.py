@@ -8,12 +8,7 @@ from scratchnet.layers.dropout import Dropout
 from scratchnet.layers.flow import Parallel, Residual, Sequential
 from scratchnet.layers.layer import Layer
 from scratchnet.layers.normalization import BatchNormalization, LayerNormalization
-from scratchnet.layers.pooling import (
-    AveragePooling2D,
-    GlobalAveragePooling1D,
-    GlobalAveragePooling2D,
-    MaxPooling2D,
-)  # fmt: skip
+from scratchnet.layers.pooling import AveragePooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D, MaxPooling2D
 from scratchnet.layers.position import PositionEmbedding
 from scratchnet.layers.softmax import GumbelSoftmax, Softmax
 

@@ -43,10 +43,8 @@ class GELU(Layer):
             numbers = scale * CUBIC, scale, 6 * scale * CUBIC, 2 * scale
         else:  # exp(-x^2 / 2) / sqrt(2 pi)
             numbers = 0, sqrt(0.5), -0.5, log(scale / 2)
-        self.forth, self.back = (
-            [self.memory.constant(number) for number in each] for each in (numbers[:2], numbers[2:])
-        )
-        self.one, self.half = self.memory.constant(1), self.memory.constant(0.5)
+        self.one, self.half, *constants = map(self.memory.constant, (1, 0.5, *numbers))
+        self.forth, self.back = constants[:2], constants[2:]
 
     def _even(self, out: Array, a: Array, b: Array) -> None:
         """out = a x^2 + b."""

@@ -1,9 +1,9 @@
 """Dense layers, on the last axis, and layers that show their input in another shape."""
 
 from collections.abc import Sequence
-from math import prod
 
-from scratchnet import arguments
+import numpy as np
+
 from scratchnet.arguments import boolean, positive_integer
 from scratchnet.backend import Array, view
 from scratchnet.initializers import Initializer, get_initializer
@@ -35,26 +35,18 @@ class Dense(Layer):
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(input_shape) == 3:
-            raise ValueError(
-                f"{self.name}: the input shape is {input_shape}, images, where (in,) or (T, in) is wanted: flatten it "
-                "first, or take Conv2D(units, 1)"
-            )
+            raise ValueError(f"{self.name}: {input_shape} are images: flatten them first, or take Conv2D(units, 1)")
         self.parameter("kernel", (input_shape[-1], self.units), self.kernel_initializer)
         if self.use_bias:
             self.parameter("bias", (self.units,), self.bias_initializer)
         return (*input_shape[:-1], self.units)
 
     def allocate(self) -> None:
-        self.x = self.activation()
-        if self.of_features:  # dx and a copy of dy lie by feature: dx' = kernel dy' takes half the time
-            self.dx, self.lying = (self.memory.buffer(size, self.batch.size).T for size in self.shapes["kernel"])
-        else:
-            self.dx = self.activation()
-
-    @property
-    def of_features(self) -> bool:
-        """Whether an image has one vector of features, and not one for each token."""
-        return len(self.input_shape) == 1
+        self.x, self.lying, sizes = self.activation(), None, self.shapes["kernel"]
+        if len(self.input_shape) == 1:  # dx and a copy of dy lie by feature: dx' = kernel dy' takes half the time
+            self.dx, self.lying = (self.memory.buffer(size, self.batch.size).T for size in sizes)
+        else:  # tokens are read by row: for them it is the kernel that is turned
+            self.dx, self.turned = self.activation(), self.memory.buffer(*reversed(sizes))
 
     def compute(self, training: bool) -> None:
         x, y = (view(array, -1, array.shape[-1]) for array in (self.x, self.y))
@@ -68,14 +60,12 @@ class Dense(Layer):
         self.ops.matmul(x.T, dy, out=self.dkernel)
         if self.use_bias:
             self.sum_to_last(self.dy, out=self.dbias)
-        if self.input_gradient and self.of_features:
+        if self.input_gradient and self.lying is not None:
             self.ops.copy(dy, out=self.lying)
             self.ops.matmul(self.kernel, self.lying.T, out=self.dx.T)
         elif self.input_gradient:
-            with self.memory.scratch() as take:
-                transposed = take(*self.kernel.T.shape)
-                self.ops.copy(self.kernel.T, out=transposed)
-                self.ops.matmul(dy, transposed, out=view(self.dx, *x.shape))
+            self.ops.copy(self.kernel.T, out=self.turned)
+            self.ops.matmul(dy, self.turned, out=view(self.dx, *x.shape))
 
 
 class Reshape(Layer):
@@ -86,13 +76,15 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Sequence[int]) -> None:
         super().__init__()
-        self.target_shape = arguments.target_shape(target_shape, self.name)
+        self.target_shape = target_shape
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        numbers, known = prod(input_shape), abs(prod(self.target_shape))
-        shape = tuple(numbers // known if size == -1 else size for size in self.target_shape)
-        if prod(shape) != numbers:
-            raise ValueError(f"{self.name}: the {numbers} numbers of {input_shape} do not fill {self.target_shape}")
+        try:
+            shape = np.empty((1, *input_shape), bool).reshape(1, *self.target_shape).shape[1:]
+        except (TypeError, ValueError):
+            shape = ()
+        if not shape:
+            raise ValueError(f"{self.name}: {input_shape} cannot have the target_shape {self.target_shape!r}")
         return shape
 
     def allocate(self) -> None:
@@ -110,10 +102,9 @@ class Reshape(Layer):
         except ValueError:  # images that lie otherwise, or rows with something between them
             ours = self.memory.buffer(*shape)
             return ours, view(ours, *theirs.shape), theirs
-        if len(self.input_shape) == 3:
-            in_order = self.device.image_axes == (0, 1, 2, 3)
-        else:  # tokens are the rows of one matrix, which they are not in a matrix with margins, nor by feature
-            in_order = len(self.input_shape) == 1 or theirs.flags.c_contiguous
+        # Tokens are the rows of one matrix, which they are not in one with margins, nor in one that lies by feature.
+        one_matrix = len(self.input_shape) == 1 or theirs.flags.c_contiguous
+        in_order = self.device.image_axes == (0, 1, 2, 3) if len(self.input_shape) == 3 else one_matrix
         ours = seen if in_order else self.activation()
         return ours, ours, seen
 

@@ -16,7 +16,7 @@ class _Normalization(Layer):
     dbeta: Array
     inverse: Array
 
-    def __init__(self, epsilon: float) -> None:
+    def __init__(self, epsilon: float = 1e-3) -> None:
         super().__init__()
         self.epsilon = positive_number(epsilon, "epsilon", self.name)
 
@@ -141,9 +141,6 @@ class LayerNormalization(_Normalization):
 
     As in Keras. Input (N, ..., C). Raises ValueError unless epsilon > 0. Source: Ba, Kiros and Hinton 2016, section 3.
     """
-
-    def __init__(self, epsilon: float = 1e-3) -> None:
-        super().__init__(epsilon)
 
     def allocate(self) -> None:
         super().allocate()

@@ -7,7 +7,7 @@ import numpy as np
 from scratchnet.arguments import one_of, pair
 from scratchnet.backend import view
 from scratchnet.kernels.geometry import Windows
-from scratchnet.layers.layer import Layer, image_shape
+from scratchnet.layers.layer import Layer, image_shape, token_shape
 
 
 class _Pooling2D(Layer):
@@ -107,15 +107,11 @@ class AveragePooling2D(_Pooling2D):
                 self.ops.add(dentry, part, out=dentry)
 
 
-class _GlobalAveragePooling(Layer):
-    """The mean over all axes between the first and the last."""
-
-    wanted = ""
+class GlobalAveragePooling1D(Layer):
+    """y[n,c] = the mean of x[n,:,c]. Input (N, T, C), output (N, C)."""
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(input_shape) != self.wanted.count(",") + 1:
-            raise ValueError(f"{self.name}: the input shape is {input_shape} where {self.wanted} is wanted")
-        return input_shape[-1:]
+        return (token_shape(input_shape, self.name)[1],)
 
     def allocate(self) -> None:
         super().allocate()
@@ -130,13 +126,8 @@ class _GlobalAveragePooling(Layer):
         self.ops.multiply(view(self.dy, len(self.dy), *(1 for _ in self.axes), -1), self.weight, out=self.dx)
 
 
-class GlobalAveragePooling1D(_GlobalAveragePooling):
-    """y[n,c] = the mean of x[n,:,c]. Input (N, T, C), output (N, C)."""
-
-    wanted = "(T, C)"
-
-
-class GlobalAveragePooling2D(_GlobalAveragePooling):
+class GlobalAveragePooling2D(GlobalAveragePooling1D):
     """y[n,c] = the mean of x[n,:,:,c]. Input (N, H, W, C), output (N, C)."""
 
-    wanted = "(H, W, C)"
+    def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (image_shape(input_shape, self.name)[2],)

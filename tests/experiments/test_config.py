@@ -22,7 +22,10 @@ def test_output_is_named_after_recipe_head_and_seed() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"recipe": "full-padding"}, "recipe is 'full-padding' where 'same-padding' or 'valid-padding' or 'transformer' or"),
+        (
+            {"recipe": "full-padding"},
+            "recipe is 'full-padding' where 'same-padding' or 'valid-padding' or 'transformer' or",
+        ),
         ({"head": "sigmoid"}, "head is 'sigmoid' where 'softmax' or 'gumbel' or 'two-level' or 'sampled' is wanted"),
         ({"device": "tpu"}, "device is 'tpu' where 'auto' or 'cpu' or 'gpu' is wanted"),
         ({"epochs": 0}, "epochs is 0 where a positive integer is wanted"),

@@ -77,7 +77,7 @@ def test_tokens_that_a_dense_layer_reads_flat_lie_by_row(inner: Any) -> None:
 @pytest.mark.parametrize("shape", [(2, 5, 4), (1, 7), (3, 2, 2, 3), (11,)])
 def test_dense_takes_the_last_axis_alone(shape: tuple[int, ...]) -> None:
     if len(shape) == 3:
-        with pytest.raises(ValueError, match=r"dense: the input shape is \(2, 5, 4\), images.*Conv2D\(units, 1\)"):
+        with pytest.raises(ValueError, match=r"dense: \(2, 5, 4\) are images.*Conv2D\(units, 1\)"):
             Dense(3).build(shape)
         return
     rng = np.random.default_rng(0)
@@ -106,16 +106,12 @@ def test_reshape_keeps_row_major_order(dtype: str, shape: tuple[int, ...], targe
     assert np.array_equal(layer.backward(2 * y), 2 * x)
 
 
-@pytest.mark.parametrize("target", [5, "ab", (), (-1, -1), (0, 3), (2.5,), (-2, 3), None])
-def test_a_target_shape_that_is_none(target: Any) -> None:
-    with pytest.raises(ValueError, match=r"reshape: target_shape is .* where a tuple of positive integers"):
-        Reshape(target)
-
-
-@pytest.mark.parametrize("target", [(5, 2), (-1, 5), (13, -1)])
-def test_a_target_shape_that_is_not_filled(target: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"reshape: the 12 numbers of \(3, 4\) do not fill"):
+@pytest.mark.parametrize("target", [5, "ab", (), (-1, -1), (0, 3), (2.5,), None, (5, 2), (-1, 5), (13, -1)])
+def test_a_target_shape_that_is_none_or_is_not_filled(target: Any) -> None:
+    with pytest.raises(ValueError, match=r"reshape: \(3, 4\) cannot have the target_shape"):
         Reshape(target).build((3, 4))
+    with pytest.raises(ValueError, match=r"reshape: \(1,\) cannot have the target_shape \(\)"):
+        Reshape(()).build((1,))
 
 
 def test_a_bias_may_be_drawn_and_what_an_initializer_gives_is_checked() -> None:

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from scratchnet import Adam
 from scratchnet.backend import BatchSlice, FlatLayout, Memory, StepCounter, get_device, noise
-from scratchnet.backend.cuda import MOST, THREADS, Kernel
+from scratchnet.backend.cuda import MOST, REAL, THREADS, Kernel, source
 from scratchnet.backend.layout import PITCH
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, SoftmaxCrossEntropy
 from scratchnet.kernels.geometry import Convolution, Windows
 from scratchnet.kernels.gpu.batch import GpuBatch, GpuNoise
 from scratchnet.kernels.gpu.convolution import GpuConvolution
+from scratchnet.kernels.gpu.rows import GpuBlocks
 from scratchnet.layers import Dense
 from tests.kernels.gpu.host_cuda import NEEDS_COMPILER, HostCuda, KernelDevice
 from tests.reference import reference, strategies
@@ -292,6 +293,48 @@ def test_the_noise_is_the_cpus(device: Any, dtype: str) -> None:
             expected = noise.uniform(seed, stream, step, row, 7, math.prod(shape)).reshape(7, *shape)
             np.testing.assert_array_equal(device.to_host(out), expected)
             assert_margins(whole)
+
+
+@DTYPES
+def test_every_bit_pattern_is_the_same_number_as_on_the_cpu(device: Any, dtype: str) -> None:
+    """The ends, the powers of two and what lies around them, in both halves of a word."""
+    powers = 2 ** np.arange(1, 33, dtype=np.int64)
+    k = np.unique(np.r_[0, powers - 1, powers, powers + 1, np.random.default_rng(0).integers(0, 2**32, 300)])
+    k = np.resize(k[k < 2**32], 400).astype(np.uint32)
+    code = source("philox.cuh") + (
+        'extern "C" __global__ void convert(int threads, const word* bits, real* out) {\n'
+        "    int e = blockIdx.x * blockDim.x + threadIdx.x;\n"
+        "    if (e < threads) out[e] = uniform(bits, e);\n}\n"
+    )
+    kernel = device.cuda.kernel(code, "convert", {"real": REAL[dtype]})
+    (words,), (out, whole) = to_device(device, k.view(np.uint64)), guarded(device, np.zeros(k.size, dtype))
+    kernel((2,), (256,), (np.int32(k.size), words, out))
+    expected = k.astype(np.float32)
+    noise.open_interval(expected)
+    np.testing.assert_array_equal(device.to_host(out), expected)
+    assert 0 < expected.min() == 2.0**-33 < expected.max() == 1 - 2.0**-24 < 1
+    assert_margins(whole)
+
+
+@FEW
+@DTYPES
+@given(
+    blocks=st.integers(1, 6), shape=st.sampled_from([(1,), (5,), (3, 7), (2, 300)]), parts=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_rows_are_added_by_index(
+    device: Any, dtype: str, blocks: int, shape: tuple[int, ...], parts: int, seed: int
+) -> None:
+    """In their order, so to the same bits, and whatever the gradient held."""
+    rng = np.random.default_rng(seed)
+    index, rows = rng.integers(0, blocks, parts), rng.normal(size=(parts, *shape)).astype(dtype)
+    gradient, whole = guarded(device, rng.normal(size=(blocks, *shape)).astype(dtype))
+    expected = np.zeros((blocks, *shape), dtype)
+    for block, row in zip(index, rows, strict=True):
+        expected[block] += row
+    GpuBlocks(gradient, StepCounter(), device).add(*to_device(device, index, rows))
+    np.testing.assert_array_equal(device.to_host(gradient), expected)
+    assert_margins(whole)
 
 
 @DTYPES

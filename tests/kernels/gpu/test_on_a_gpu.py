@@ -34,12 +34,18 @@ from scratchnet.backend.cuda import LINE, RING, Graph
 from scratchnet.data import Dataset, Split, load_dataset
 from scratchnet.errors import DeviceError
 from scratchnet.experiments.recipes import RECIPES
+from scratchnet.heads import SampledSoftmax, TwoLevelSoftmax
 from scratchnet.training import Trainer
 from tests.layers.catalogue import EXAMPLES
 from tests.layers.test_custom import LayerNormalization
 
 pytestmark = pytest.mark.gpu
-HEADS = {"softmax": SoftmaxCrossEntropy, "gumbel": lambda: GumbelSoftmaxCrossEntropy(0.5)}
+HEADS = {
+    "softmax": SoftmaxCrossEntropy,
+    "gumbel": lambda: GumbelSoftmaxCrossEntropy(0.5),
+    "two-level": lambda: TwoLevelSoftmax(100, np.arange(100) // 7),
+    "sampled": lambda: SampledSoftmax(100, 8),
+}
 
 
 @pytest.fixture
