@@ -13,7 +13,7 @@ import pytest
 from scratchnet.data import Dataset, Split
 from scratchnet.experiments import RECIPES
 from scratchnet.experiments.report.statistics import Run
-from scratchnet.layers import Dense, Flatten, ReLU
+from scratchnet.layers import BatchNormalization, Dense, Flatten, ReLU
 from scratchnet.training import Trainer
 from tests.benchmarks import timing
 from tests.benchmarks.breakdown import function_name
@@ -329,7 +329,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, small: Dataset) -> Dataset:
     """Pairs to train on, and a network that is quick to train."""
 
     def layers(outputs: int | None) -> list[Any]:
-        return [Flatten(), Dense(8), ReLU(), *([] if outputs is None else [Dense(outputs)])]
+        return [Flatten(), Dense(8), BatchNormalization(), ReLU(), *([] if outputs is None else [Dense(outputs)])]
 
     monkeypatch.setattr(seconds, "RECIPE", replace(RECIPES["same-padding"], layers=layers, batch_size=5))
     monkeypatch.setattr(seconds, "CHUNK", 4)

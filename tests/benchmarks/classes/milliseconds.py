@@ -123,7 +123,7 @@ def printed(found: Times) -> Iterator[str]:
         bar = f"below {high}" if low == -inf else f"{low} to {high}"
         slopes = verdict(found, name)
         rows.append((name, str(slopes.all), str(slopes.last), bar, "met" if slopes.met else "missed"))
-    header = "slopes (95 % interval)", "all K", f"K from {DECADES:,}", "bar", ""
+    header = "slopes (95 % interval)", "all K", f"K from {DECADES:,}", "bar", "verdict"
     yield table(header, rows)
     adam = np.median(found.rounds[ADAM], axis=0)
     rows = []

@@ -120,7 +120,7 @@ def test_one_seed_of_a_real_run_on_digits(tmp_path: Path, finished: tuple[Path, 
     text = (tmp_path / "report.md").read_text()
     assert "one seed gives no interval" in text
     assert "temperature only" in text
-    assert r"python -m tests.benchmarks.classes measures it" in text
+    assert "python -m tests.benchmarks.classes measures it" in text
     assert "41.52" not in text
     assert "nan" not in text
     assert len(list((tmp_path / "figures").iterdir())) == 5
