@@ -1,7 +1,5 @@
 """Multi-head self-attention."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from math import sqrt
 from types import SimpleNamespace
@@ -117,18 +115,9 @@ class MultiHeadAttention(Layer):
             ops.add(self.qkv, view(self.bias, -1), out=self.qkv)
         for piece in self.pieces:
             self._attend(piece)
-        with self.rows_of(self.y) as y:
-            ops.matmul(self.o, view(self.output_kernel, -1, x.shape[1]), out=view(y, *x.shape))
-            if self.use_bias:
-                ops.add(y, self.output_bias, out=self.y)
-            elif y is not self.y:
-                ops.copy(y, out=self.y)
-
-    @contextmanager
-    def rows_of(self, array: Array) -> Iterator[Array]:
-        """Itself if the rows of all tokens lie one after the other, which is up to the next layer; else scratch."""
-        with self.memory.scratch() as take:
-            yield array if array.flags.c_contiguous else take(*array.shape)
+        ops.matmul(self.o, view(self.output_kernel, -1, x.shape[1]), out=view(self.y, *x.shape))
+        if self.use_bias:
+            ops.add(self.y, self.output_bias, out=self.y)
 
     def _attend(self, piece: Any) -> None:
         """o = p v, with p = softmax(q k' / sqrt(key_dim))."""
@@ -156,13 +145,10 @@ class MultiHeadAttention(Layer):
 
     def compute_gradients(self) -> None:
         ops, features = self.ops, self.input_shape[1]
-        x, dx = (view(array, -1, features) for array in (self.x, self.dx))
+        x, dx, dy = (view(array, -1, features) for array in (self.x, self.dx, self.dy))
         kernel, dkernel = view(self.kernel, features, -1), view(self.dkernel, features, -1)
-        with self.rows_of(self.dy) as dy:
-            if dy is not self.dy:
-                ops.copy(self.dy, out=dy)
-            ops.matmul(view(dy, *x.shape), view(self.output_kernel, -1, features).T, out=self.do)
-            ops.matmul(self.o.T, view(dy, *x.shape), out=view(self.doutput_kernel, -1, features))
+        ops.matmul(dy, view(self.output_kernel, -1, features).T, out=self.do)
+        ops.matmul(self.o.T, dy, out=view(self.doutput_kernel, -1, features))
         for piece in self.pieces:
             self._attend_back(piece)
         ops.matmul(x.T, self.dqkv, out=dkernel)

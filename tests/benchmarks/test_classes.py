@@ -455,3 +455,56 @@ def test_the_command_prints_the_operations(capsys: pytest.CaptureFixture[str]) -
     printed_lines = capsys.readouterr().out
     assert "C + K / C" in printed_lines
     assert "100,000 gumbel" in printed_lines
+
+
+def test_the_command_trains_pairs_once(
+    quick: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(seconds, "load_dataset", lambda data: None)
+    monkeypatch.setattr(seconds, "pairs", lambda dataset: quick)
+    figure, folder = tmp_path / "pairs.png", tmp_path / "results"
+    arguments = [
+        "pairs",
+        "--output",
+        str(folder),
+        "--heads",
+        "softmax",
+        "two-level",
+        "--seeds",
+        "0",
+        "--seconds",
+        "0.06",
+    ]
+    command.main(arguments)
+    first = capsys.readouterr().out
+    assert first.count("Point(") == 2 * seconds.POINTS
+    assert sorted(path.name for path in folder.iterdir()) == ["softmax-seed0.json", "two-level-seed0.json"]
+    command.main([*arguments, "--figure", str(figure)])
+    again = capsys.readouterr().out
+    assert "Point(" not in again
+    tables = "0.06 s of training for each head, 1 seeds"
+    assert again[again.index(tables) :] == first[first.index(tables) :]
+    assert figure.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_the_command_plans_the_runs_of_the_groupings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = []
+
+    def done(configs: Any, jobs: int) -> list[Any]:
+        assert jobs == 1
+        planned.extend(configs)
+        return [made.result(config.settings.head, config.settings.seed) for config in configs]
+
+    monkeypatch.setattr(groupings, "run_study", done)
+    monkeypatch.setitem(groupings.HEADS, "two-level-random", groupings.RandomClusters)  # and away again
+    command.main(["groupings", "--output", str(tmp_path), "--seeds", "1", "2", "--data", "cifar100"])
+    heads = "softmax", "two-level", "two-level-random", "sampled"
+    assert [(config.settings.head, config.settings.seed) for config in planned] == [
+        (head, seed) for head in heads for seed in (1, 2)
+    ]
+    assert {(config.settings.workers, config.settings.epochs, config.resume) for config in planned} == {(1, 10, True)}
+    lines = capsys.readouterr().out
+    assert "2 seeds" in lines
+    assert "by superclass less by random clusters" in lines

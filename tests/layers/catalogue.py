@@ -266,6 +266,10 @@ CATALOGUE = (
                 IMAGE,
             ),
             "sequential three deep": (three_deep, FEATURES),
+            "sequential of tokens": (
+                lambda: layers.Sequential([layers.MultiHeadAttention(2, 4), layers.Dense(4), layers.Dropout(0.2)]),
+                TOKENS,
+            ),
         },
         linear=False,
     ),

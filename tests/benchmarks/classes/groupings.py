@@ -44,7 +44,7 @@ def study(
 def printed(found: dict[str, list[Run]]) -> Iterator[str]:
     """Means over the seeds, and differences by seed with their 95 % intervals."""
     yield f"CIFAR-100, same-padding, {len(found[BASELINE])} seeds; differences by seed, with 95 % intervals"
-    header = "exact (%)", "less softmax's", "cross-entropy", "less softmax's", "greedy (%)", "less exact", "s an epoch"
+    header = "exact (%)", "less softmax's", "cross-entropy", "less softmax's", "greedy (%)", "less exact"
     yield table(("", *header), (_row(head, runs, found[BASELINE]) for head, runs in found.items()))
     if {"two-level", RandomClusters.name} <= set(found):
         own, control = (_values(found[head], ARGMAX) for head in ("two-level", RandomClusters.name))
@@ -62,7 +62,7 @@ def _row(head: str, runs: Sequence[Run], baseline: Sequence[Run]) -> tuple[str, 
         cells += [f"{greedy.mean():.2f}", str(difference(greedy - _values(runs, ARGMAX), GREEDY))]
     else:
         cells += ["", ""]
-    return head, *cells, f"{np.mean([run.seconds_per_epoch for run in runs]):.1f}"
+    return head, *cells
 
 
 def _values(runs: Sequence[Run], measure: Measure) -> np.ndarray:
