@@ -35,7 +35,8 @@ class Dense(Layer):
 
     def infer(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(input_shape) == 3:
-            raise ValueError(f"{self.name}: {input_shape} are images: flatten them first, or take Conv2D(units, 1)")
+            images = f"the input shape is {input_shape}, of images"
+            raise ValueError(f"{self.name}: {images}: flatten them first, or take Conv2D(units, 1)")
         self.parameter("kernel", (input_shape[-1], self.units), self.kernel_initializer)
         if self.use_bias:
             self.parameter("bias", (self.units,), self.bias_initializer)

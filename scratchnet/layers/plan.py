@@ -67,8 +67,10 @@ class Plan:
                 self.going_back.insert(0, twin)
         ends = output or tuple(memory.activation(batch.size, graph.output.shape) for _ in range(2))
         buffers: dict[Edge, tuple[Array, Array]] = {graph.output: ends}
-        for twin, node in reversed(self.nodes):
+        for number, (twin, node) in reversed(list(enumerate(self.nodes))):
+            self.bytes[number] -= memory.lasting
             twin.write_to(*(buffers[edge] for edge in node.outputs))
+            self.bytes[number] += memory.lasting
             buffers |= dict(zip(node.inputs, twin.reads(), strict=True))
         (self.x, self.dx), (self.y, self.dy) = buffers[graph.input], ends
 

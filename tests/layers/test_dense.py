@@ -77,7 +77,7 @@ def test_tokens_that_a_dense_layer_reads_flat_lie_by_row(inner: Any) -> None:
 @pytest.mark.parametrize("shape", [(2, 5, 4), (1, 7), (3, 2, 2, 3), (11,)])
 def test_dense_takes_the_last_axis_alone(shape: tuple[int, ...]) -> None:
     if len(shape) == 3:
-        with pytest.raises(ValueError, match=r"dense: \(2, 5, 4\) are images.*Conv2D\(units, 1\)"):
+        with pytest.raises(ValueError, match=r"dense: the input shape is \(2, 5, 4\), of images.*Conv2D\(units, 1\)"):
             Dense(3).build(shape)
         return
     rng = np.random.default_rng(0)
