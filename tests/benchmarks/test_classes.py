@@ -328,8 +328,8 @@ def test_pairs_that_cannot_be_dealt_evenly_are_refused(small: Dataset) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch, small: Dataset) -> Dataset:
     """Pairs to train on, and a network that is quick to train."""
 
-    def layers(outputs: int | None) -> list[Any]:
-        return [Flatten(), Dense(8), BatchNormalization(), ReLU(), *([] if outputs is None else [Dense(outputs)])]
+    def layers(outputs: int, seed: int) -> list[Any]:
+        return [Flatten(), Dense(8), BatchNormalization(), ReLU(), Dense(outputs)]
 
     monkeypatch.setattr(seconds, "RECIPE", replace(RECIPES["same-padding"], layers=layers, batch_size=5))
     monkeypatch.setattr(seconds, "CHUNK", 4)

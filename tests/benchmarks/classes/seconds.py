@@ -21,7 +21,8 @@ from scratchnet.experiments.recipes import RECIPES
 from scratchnet.experiments.report.figures import png
 from scratchnet.experiments.report.statistics import ARGMAX, CROSS_ENTROPY, difference
 from scratchnet.heads import GumbelSoftmaxCrossEntropy, Head, SampledSoftmax, SoftmaxCrossEntropy, TwoLevelSoftmax
-from scratchnet.layers import BatchNormalization, Layer
+from scratchnet.layers import BatchNormalization
+from scratchnet.layers.module import Module
 from scratchnet.optimizers import Adam
 from scratchnet.training import Progress, Trainer
 from tests.benchmarks.classes.groupings import RandomClusters
@@ -36,8 +37,8 @@ LEVELS = 8.5, 8.0, 7.5, 7.0, 6.5, 6.0  # nats, whose seconds are told
 Clock = Callable[[], float]
 
 
-def _layers(outputs: int) -> list[Layer]:
-    *below, output = RECIPES["same-padding"].layers(outputs)
+def _layers(outputs: int, seed: int) -> list[Module]:
+    *below, output = RECIPES["same-padding"].layers(outputs, seed)
     return [*below, BatchNormalization(), output]
 
 

@@ -31,7 +31,8 @@ def test_three_steps_are_those_of_the_cpu(recipe: str, dtype: str) -> None:
         with Trainer(network, HEADS[recipe], Adam(), dataset, batch_size=4, workers=1) as trainer:
             loss = trainer.train_epoch(1).loss
             moves = {name: value - start[name] for name, value in network.weights().items()}
-            arrays = [array for layer in network.layers for array in layer.gradients.values()]
+            of_step = trainer.engine.replica.network  # type: ignore[union-attr]
+            arrays = [array for layer in of_step.layers for array in layer.gradients.values()]
             gradients = [device.to_host(array).ravel() for array in arrays]
             results.append((loss, moves, np.concatenate(gradients)))
             beside = device.xp.asarray(device.zeros(network.parameters.size, np.float64)) + 1
@@ -41,7 +42,7 @@ def test_three_steps_are_those_of_the_cpu(recipe: str, dtype: str) -> None:
             for layer in places.layers:
                 for array in layer.parameters.values():
                     array[...] = 0
-            for vector in (*(trainer.engine.arrays[name] for name in ("parameters", "m", "v")), network.gradients):
+            for vector in (*(trainer.engine.arrays[name] for name in ("parameters", "m", "v")), of_step.gradients):
                 assert not (vector * beside).any(), "what lies beside the parameters is no longer 0"
     (loss, moves, gradients), (loss_2, moves_2, gradients_2) = results
     assert loss_2 == pytest.approx(loss, rel=tolerance)
