@@ -15,6 +15,7 @@ FLOORS = [  # from the bottom up; a module may import its own floor and those be
     {"layers"},
     {"heads", "optimizers"},
     {"on_gpu", "gradcheck", "training"},
+    {"exchange"},
     {"experiments"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

@@ -29,8 +29,12 @@ def to_bytes(module: Module) -> bytes:
 
 
 def save(module: Module, path: str | os.PathLike[str]) -> None:
+    write(to_bytes(module), path)
+
+
+def write(content: bytes, path: str | os.PathLike[str]) -> None:
     """Write the file aside, flush it to disk and move it into place."""
-    content, target = to_bytes(module), Path(path)
+    target = Path(path)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with open(aside, "wb") as file:
