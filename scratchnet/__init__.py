@@ -19,6 +19,7 @@ from scratchnet.optimizers import SGD, Adam, Optimizer
 from scratchnet.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay
 
 if TYPE_CHECKING:
+    from scratchnet.classifier import NetworkClassifier
     from scratchnet.data import Dataset, Split, load_dataset
     from scratchnet.training import Trainer
 
@@ -26,11 +27,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD", "Adam", "AnnealedTemperature", "CosineDecay", "Dataset", "ExponentialDecay", "GumbelSoftmaxCrossEntropy",
-    "Head", "NotDifferentiableError", "Optimizer", "PiecewiseConstantDecay", "SampledSoftmax", "SoftmaxCrossEntropy",
-    "Split", "Trainer", "TwoLevelSoftmax", "check_gradients", "load_dataset", *LAYERS,
+    "Head", "NetworkClassifier", "NotDifferentiableError", "Optimizer", "PiecewiseConstantDecay", "SampledSoftmax",
+    "SoftmaxCrossEntropy", "Split", "Trainer", "TwoLevelSoftmax", "check_gradients", "load_dataset", *LAYERS,
 ]  # fmt: skip
 
-LATE = {"Trainer": "scratchnet.training"} | dict.fromkeys(("Dataset", "Split", "load_dataset"), "scratchnet.data")
+LATE = {"NetworkClassifier": "scratchnet.classifier", "Trainer": "scratchnet.training"}
+LATE |= dict.fromkeys(("Dataset", "Split", "load_dataset"), "scratchnet.data")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """How much code there is, and how much there may be: `python -m tests.size`.
 
 A line of code is one that is neither blank nor comment nor docstring. The library is everything in `scratchnet/` but
-`experiments/`.
+`experiments/` and what speaks to other tools.
 """
 
 import ast
@@ -11,7 +11,12 @@ from collections import Counter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "scratchnet"
-BUDGET = {"library": 4580, "experiments": 1470}  # what it has; what is added is paid for by what is made simpler
+BUDGET = {
+    "library": 4580,
+    "for other tools": 470,
+    "experiments": 1470,
+}  # what it has; what is added is paid for by what is made simpler
+PARTS = {"experiments": "experiments", "exchange": "for other tools", "classifier.py": "for other tools"}
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -32,8 +37,9 @@ def sizes() -> tuple[Counter[str], Counter[str]]:
     parts: Counter[str] = Counter()
     files: Counter[str] = Counter()
     for path in sorted(PACKAGE.rglob("*.py")):
-        files[str(path.relative_to(PACKAGE))] = lines_of_code(path.read_text(encoding="utf-8"))
-        parts["experiments" if "experiments" in path.parts else "library"] += files[str(path.relative_to(PACKAGE))]
+        inside = path.relative_to(PACKAGE)
+        files[str(inside)] = lines_of_code(path.read_text(encoding="utf-8"))
+        parts[PARTS.get(inside.parts[0], "library")] += files[str(inside)]
     return parts, files
 
 

@@ -15,9 +15,9 @@ FLOORS = [  # from the bottom up; a module may import its own floor and those be
     {"layers"},
     {"heads", "optimizers"},
     {"on_gpu", "gradcheck", "training"},
-    {"exchange"},
-    {"experiments"},
+    {"experiments", "classifier", "exchange"},
 ]
+FOR_OTHER_TOOLS = {"classifier", "exchange"}
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 
@@ -47,6 +47,7 @@ def test_imports_point_down(path: Path) -> None:
             assert own == "backend", f"{path} imports CuPy"
         if name.startswith("scratchnet.") and room_of(name) in LEVEL:
             assert LEVEL[room_of(name)] <= LEVEL[own], f"{path} imports {name}, which is above it"
+            assert room_of(name) not in FOR_OTHER_TOOLS - {own}, f"{path} imports {name}, which is for other tools"
 
 
 def test_every_room_has_its_floor() -> None:

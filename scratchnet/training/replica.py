@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from scratchnet.backend import Array, BatchSlice, Device, Memory, Program, owned_by, run, slice_of, view, whole
 from scratchnet.heads import Head
@@ -20,6 +20,8 @@ from scratchnet.optimizers import Optimizer
 
 CACHE_LINE = 16  # numbers; each replica updates whole cache lines of the parameters
 UFUNC_BUFFER = 1024  # numbers; where a ufunc must convert its operands, pieces that stay in the first-level cache
+
+threads = cache(ThreadpoolController)  # of BLAS: `with threads().limit(limits=1)`; to find them takes 10 ms
 
 
 @dataclass
@@ -190,7 +192,7 @@ class LocalReplica:
     def __init__(self, spec: TrainingSpec, arrays: dict[str, Array], rank: int = 0, peers: Peers | None = None) -> None:
         self.arrays, self.replica = arrays, Replica(spec, arrays, rank, peers)
         self.train, self.predict = self.replica.train, self.replica.predict
-        self.limits = threadpool_limits(1)
+        self.limits = threads().limit(limits=1)
 
     def close(self) -> None:
         self.limits.restore_original_limits()

@@ -84,6 +84,7 @@ class Trainer:
         smallest = size % self.batch_size or self.batch_size
         self.workers = workers = min(arguments.positive_integer(workers, "workers", "trainer"), smallest)
         self.steps, self.progress = -(-size // self.batch_size), Progress()  # steps of an epoch
+        self.earlier = 0  # steps on other data, beyond what `done` counts
         arrays = arrays_for(network, head, optimizer, self.splits, workers)
         spec = TrainingSpec(network.unbuilt(), network.input_shape, head.unbuilt(), optimizer, self.device, workers)
         self.engine: Workers | LocalReplica = (Workers if workers > 1 else LocalReplica)(spec, arrays)
@@ -110,7 +111,7 @@ class Trainer:
         records, first = [], self.done // self.steps + 1
         for epoch in range(first, first + arguments.positive_integer(epochs, "epochs", "trainer")):
             record = {"epoch": epoch} | asdict(self.train_epoch(epoch, on_step))
-            record["learning_rate"] = rate_at(self.optimizer.learning_rate, self.done - 1, self.optimizer.name)
+            record["learning_rate"] = self._rate(self.done - 1)
             if "validation" in self.splits:
                 record |= {f"val_{name}": value for name, value in self.evaluate("validation").items()}
             records.append(record)
@@ -169,7 +170,10 @@ class Trainer:
 
     def _step(self, step: int) -> None:
         rows = self._rows(step)
-        self.engine.train(rows.start, rows.stop - rows.start, step)
+        self.engine.train(rows.start, rows.stop - rows.start, self.earlier + step)
+
+    def _rate(self, step: int) -> float:
+        return rate_at(self.optimizer.learning_rate, self.earlier + step, self.optimizer.name)
 
     def _look(self, last: int) -> None:
         """Raise TrainingError if anything became non-finite since the last look; `last` is the newest step.
@@ -182,7 +186,8 @@ class Trainer:
         after = copy(self.network)
         self._watch.put_back()
         rows = self.device.to_host(self.engine.arrays["order"])[self._rows(step)]
-        what = first_of_step(self.network, after, self.head, train.images[rows], train.labels[rows], step)
+        images, labels = train.images[rows], train.labels[rows]
+        what = first_of_step(self.network, after, self.head, images, labels, self.earlier + step)
         epoch, advice = self.progress.epoch, self._advice()
         self.progress = Progress(epoch)
         raise TrainingError(
@@ -191,9 +196,8 @@ class Trainer:
         )
 
     def _advice(self) -> str:
-        rate = rate_at(self.optimizer.learning_rate, max(self.done - 1, 0), self.optimizer.name)
         higher = " or a higher temperature" if self.head.draws_noise else ""
-        return f"try a smaller learning rate than {rate:g}{higher}"
+        return f"try a smaller learning rate than {self._rate(max(self.done - 1, 0)):g}{higher}"
 
     @in_session
     def state(self) -> dict[str, np.ndarray]:
@@ -202,11 +206,15 @@ class Trainer:
             self._look(self.done - 1)
         return {name: self.device.to_host(self.engine.arrays[name]) for name in self._lasting}
 
-    def restore(self, state: Mapping[str, np.ndarray], progress: Progress) -> None:
-        """Go on where another trainer of the same training had this state and progress, with the same bits."""
+    def restore(self, state: Mapping[str, np.ndarray], progress: Progress, steps: int | None = None) -> None:
+        """Go on where another trainer of the same training had this state and progress, with the same bits.
+
+        Where its data set was another, of another size, `steps` are those that it had done.
+        """
         for name in self._lasting:
             self.device.load(state[name], out=self.engine.arrays[name])
         self.progress = progress
+        self.earlier = 0 if steps is None else steps - self.done
 
     @in_session
     def predict(self, split: str = "test") -> np.ndarray:
