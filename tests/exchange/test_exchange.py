@@ -252,7 +252,7 @@ def test_a_keras_file_leads_nowhere_else(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:  # a terabyte of zeros takes next to no place in it
         file["layers/dense/vars/0"] = np.ones((4, 3), np.float32)
         file.create_dataset("layers/dense/vars/1", (1 << 38,), np.float32, chunks=(1 << 20,), compression="gzip")
-        file.create_dataset("optimizer/vars/0", (3,))
+        file.create_dataset("optimizer/vars/0", (3,), np.float32)
     with pytest.raises(ValueError, match=r"vars/1 has the shape \(274877906944,\), not \(3,\)"):
         load_keras(network, path)
 
