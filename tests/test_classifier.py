@@ -1,5 +1,6 @@
 """The classifier for scikit-learn: its checks, its tools, and the same bits whichever way rows come."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
@@ -53,6 +55,14 @@ def test_is_an_estimator_with_objects_as_its_parameters() -> None:
     check_estimator(NetworkClassifier(VARIED, GumbelSoftmaxCrossEntropy(0.5), SGD(0.1, 0.9), epochs=50))
 
 
+@pytest.fixture
+def processes() -> Iterator[None]:
+    """joblib keeps its processes for the next time; other tests look whether theirs are gone."""
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.mark.usefixtures("processes")
 def test_the_tools_of_scikit_learn_take_it() -> None:
     pipeline = make_pipeline(StandardScaler(), NetworkClassifier(epochs=30, optimizer=Adam(1e-2)))
     assert cross_val_score(pipeline, X, Y, cv=3).mean() > 0.9
